@@ -56,8 +56,8 @@ def add_annotations(store: RunStore, view: View, rows: AnnotationRows) -> AddedA
 
 
 def _check_examples(view: View, rows: AnnotationRows) -> None:
-    view.cursor.register("sent", pa.table({"id": rows.ids, "place": pa.array(np.arange(len(rows.ids)))}))
-    sql = f"SELECT min(place) AS place FROM sent ANTI JOIN (SELECT id FROM {view.every_row()}) USING (id)"
+    sent = view.register("sent", pa.table({"id": rows.ids, "place": pa.array(np.arange(len(rows.ids)))}))
+    sql = f"SELECT min(place) AS place FROM {sent} ANTI JOIN (SELECT id FROM {view.every_row()}) USING (id)"
     place = view.row(sql)["place"]
     if place is not None:
         msg = f"run {view.snapshot.name} has no example {rows.ids[place].as_py()[:100]!r}"

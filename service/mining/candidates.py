@@ -17,6 +17,7 @@ from service.queries.attributes import json_pointer
 from service.queries.sql import LATEST, Condition, literal, quoted
 from service.queries.view import View
 from service.queries.weighting import Weighting
+from service.runs.review_history import Verdicts
 from service.schema.replies.fields import Strategy
 
 # Tables: the candidates, the values of the capped attribute, and the candidates with them.
@@ -77,6 +78,7 @@ def candidate_table(
     where: Callable[[bool], Condition],
     limit: int | None,
     others: Sequence[View] = (),
+    verdicts: Verdicts | None = None,
 ) -> Iterator[CandidateTable]:
     """Create the candidates of a request, and delete them at the end.
 
@@ -88,6 +90,7 @@ def candidate_table(
         where: Condition on the rows; its argument is True if they are units.
         limit: Number of first rows of each ranking; None for all.
         others: Further runs, over which the ranks are averaged.
+        verdicts: Verdicts on the run whose reviewers count as annotators; None for annotators only.
 
     Raises:
         InvalidRequestError: The strategy needs logits and the run stores none.
@@ -97,7 +100,7 @@ def candidate_table(
         with ExitStack() as stack:
             parts, parameters = list[str](), list[object]()
             for number, strategy in enumerate(request.parts):
-                ranked = ranking(strategy, view, weighting, epoch, request)
+                ranked = ranking(strategy, view, weighting, epoch, request, verdicts)
                 if others:
                     views = [view, *others]
                     means = mean_ranks(strategy, ranked, views, weighting, epoch, request)

@@ -251,7 +251,8 @@ def _choose(
         is_sample = not request.has_row_rules and all(key.unit != WHOLE for key in excluded)
         is_control = "random" in request.parts and is_sample
         limit = rule.rows_of_a_ranking
-        with candidate_table(view, request, weighting, epoch, where, limit, others) as candidates:
+        people = store.reviews(view.snapshot).verdicts_of(epoch) if request.reviewers else None
+        with candidate_table(view, request, weighting, epoch, where, limit, others, people) as candidates:
             chosen = select(rule, candidates.batches)
             control = candidates.random_ids(chosen) if is_control else ()
             rows = candidates.all_columns(chosen)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
+from service.mining.requests import OF_CONSENSUS
 from service.schema.replies.fields import Strategy
 from service.schema.replies.queues import QueueRow
 
@@ -19,7 +20,7 @@ def reason(row: QueueRow, class_names: Sequence[str] | None, num_runs: int = 1) 
     """
     label, p_t = class_text(row["target"], class_names), percent(row["p_t"])
     suggested = None if row["suggested"] is None else class_text(row["suggested"], class_names)
-    if row["strategy"] in ("consensus_quality", "active_lab"):
+    if row["strategy"] in OF_CONSENSUS:
         # Annotators and model suggest a class together.
         likely = f"{label} is likeliest" if suggested is None else f"{suggested} is likelier than {label}"
         model = f"{likely}, to which the model gives {p_t}"

@@ -26,6 +26,8 @@ MAX_GOLD = 0.5
 MAX_ATTRIBUTE_NAME = 1000
 OtherRun = Annotated[str, Field(pattern=f"^{NAME.pattern}$")]
 AttributeName = Annotated[str, Field(max_length=MAX_ATTRIBUTE_NAME)]
+# The strategies that rank by the consensus of annotators.
+OF_CONSENSUS: frozenset[str] = frozenset({"consensus_quality", "active_lab"})
 Bound = Annotated[float, Field(allow_inf_nan=False)] | None
 
 
@@ -115,12 +117,13 @@ class QueueRequest(BaseModel):
             examples; default: units for `top_loss`, `self_confidence` and `suspected_errors`, which alone can have
             them. Rows of `random` are always whole examples.
         exclude_reviewed: True to leave out rows with a verdict; default: true, but false for `random`, since a
-            control sample must be drawn from all examples.
+            control sample must be drawn from all examples, and with `reviewers`.
         seed: Seed of `random`.
         epoch: Epoch of the scores; default: the last one.
         first: For `area_under_margin`: number of the first epochs to use.
         margin: For `semi_hard`: largest logit margin.
         share: For `top_share`: share of the loss.
+        reviewers: For `consensus_quality` and `active_lab`: true to count the reviewers of the run as annotators.
         overlap: Number of reviewers of each row.
         blind: True to hide the verdicts on a row from a reviewer who has not judged it.
         without_suggestion: Share of the rows that are shown without the class that the model suggests.
@@ -156,6 +159,7 @@ class QueueRequest(BaseModel):
     first: Annotated[int, Field(ge=1)] | None = None
     margin: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
     share: Annotated[float, Field(gt=0, le=1)] = 0.5
+    reviewers: bool = False
     overlap: Annotated[int, Field(ge=1, le=MAX_REVIEWERS)] = 1
     blind: bool = False
     without_suggestion: Annotated[float, Field(ge=0, le=1)] = 0
@@ -168,6 +172,12 @@ class QueueRequest(BaseModel):
         if (self.strategy == "mix") != bool(self.mix):
             raise ValueError(
                 "mix, the share of each strategy, is required with the strategy mix and allowed with no other"
+            )
+        if self.reviewers and OF_CONSENSUS.isdisjoint(self.mix or {self.strategy}):
+            raise ValueError(f"reviewers is for the strategies {', '.join(sorted(OF_CONSENSUS))}")
+        if self.reviewers and self.blind:
+            raise ValueError(
+                "a queue by the verdicts of reviewers cannot be blind, as its suggestions follow from them"
             )
         if isinstance(self.per_class, dict):
             if sum(self.per_class.values()) > self.budget:
@@ -211,7 +221,8 @@ class QueueRequest(BaseModel):
     @property
     def leaves_out_reviewed(self) -> bool:
         """`exclude_reviewed` with its default."""
-        return self.strategy != "random" if self.exclude_reviewed is None else self.exclude_reviewed
+        default = self.strategy != "random" and not self.reviewers
+        return default if self.exclude_reviewed is None else self.exclude_reviewed
 
     @property
     def has_row_rules(self) -> bool:

@@ -25,6 +25,7 @@ from service.mining.unit_suspects import unit_suspects
 from service.queries.sql import literal, quoted
 from service.queries.view import View
 from service.queries.weighting import Weighting
+from service.runs.review_history import Verdicts
 from service.schema.replies.fields import Strategy
 
 SUGGESTED = "CASE WHEN prediction != target THEN prediction END"
@@ -83,6 +84,7 @@ class Rows:
         epoch: Epoch of the rows.
         request: Parameters of the strategies.
         of_units: True for the units of structured examples, False for examples.
+        verdicts: Verdicts whose reviewers count as annotators; None for annotators only.
     """
 
     view: View
@@ -90,6 +92,7 @@ class Rows:
     epoch: int
     request: QueueRequest
     of_units: bool
+    verdicts: Verdicts | None = None
 
     @property
     def sql(self) -> str:
@@ -108,15 +111,30 @@ class Rows:
         return f"NOT isnan({score})" if self.view.is_structured else "true"
 
 
-def ranking(strategy: Strategy, view: View, weighting: Weighting, epoch: int, request: QueueRequest) -> Ranking:
+def ranking(
+    strategy: Strategy,
+    view: View,
+    weighting: Weighting,
+    epoch: int,
+    request: QueueRequest,
+    verdicts: Verdicts | None = None,
+) -> Ranking:
     """The ranking of the rows of an epoch by a strategy.
+
+    Args:
+        strategy: The strategy.
+        view: The run.
+        weighting: Weighting of the losses.
+        epoch: Epoch of the rows.
+        request: Parameters of the strategies.
+        verdicts: Verdicts whose reviewers count as annotators; None for annotators only.
 
     Raises:
         InvalidRequestError: The strategy needs the logits of all classes, but the epoch stores none.
     """
     task = view.snapshot.description.task
     of_units = ranks_units(strategy, request, task)
-    ranked = _STRATEGIES[strategy](Rows(view, weighting, epoch, request, of_units))
+    ranked = _STRATEGIES[strategy](Rows(view, weighting, epoch, request, of_units, verdicts))
     if not of_units:
         return ranked
     return replace(ranked, suggested_p="suggested_p", of_units=True, counted_class=counted_class(task))
@@ -239,29 +257,23 @@ def _suspects(view: View, epoch: int) -> pa.Table:
     return pa.concat_tables(parts)
 
 
-def _consensus(rows: Rows, score: str) -> tuple[str, Ranking]:
-    """Name of a table of the epoch's consensus, and the ranking of its examples by a score, lowest first."""
-    name = f"consensus_{rows.epoch}"
-    table = run_consensus(rows.view, rows.epoch).table
-    rows.view.cursor.register(name, table.select(["batch", "row", "consensus", "quality", "active_lab"]))
+def _consensus(rows: Rows, score: str) -> Ranking:
+    """The ranking of the examples by a score of the epoch's consensus, lowest first."""
+    table = run_consensus(rows.view, rows.epoch, rows.verdicts).table
+    if score == "quality" and table[score].null_count == len(table):
+        run = rows.view.snapshot.name
+        msg = (
+            f"consensus_quality ranks examples that annotators labelled, and run {run} has none: send annotations first"
+        )
+        raise InvalidRequestError(msg)
+    name = rows.view.register("consensus", table.select(["batch", "row", "consensus", "quality", "active_lab"]))
     # The model suggests a class for examples without annotations.
     suggested, suggested_p = (
         f"CASE WHEN consensus IS NULL THEN {of_model} WHEN consensus != target THEN {of_consensus} END"
         for of_model, of_consensus in ((SUGGESTED, "consensus"), (SUGGESTED_P, "quality"))
     )
     source = f"({rows.sql} JOIN {name} USING (batch, row))"
-    ranked = Ranking(source, score, f"{score} ASC", f"{score} IS NOT NULL", suggested, suggested_p)
-    return name, ranked
-
-
-def _consensus_quality(rows: Rows) -> Ranking:
-    name, ranked = _consensus(rows, "quality")
-    if not rows.view.row(f"SELECT count(quality) AS n FROM {name}")["n"]:
-        msg = (
-            "consensus_quality ranks examples that annotators labelled, and this epoch has none: send annotations first"
-        )
-        raise InvalidRequestError(msg)
-    return ranked
+    return Ranking(source, score, f"{score} ASC", f"{score} IS NOT NULL", suggested, suggested_p)
 
 
 _STRATEGIES: dict[Strategy, Callable[[Rows], Ranking]] = {
@@ -281,6 +293,6 @@ _STRATEGIES: dict[Strategy, Callable[[Rows], Ranking]] = {
     "top_share": _top_share,
     "random": _random,
     "label_quality": _lowest("label_quality"),
-    "consensus_quality": _consensus_quality,
-    "active_lab": lambda rows: _consensus(rows, "active_lab")[1],
+    "consensus_quality": lambda rows: _consensus(rows, "quality"),
+    "active_lab": lambda rows: _consensus(rows, "active_lab"),
 }

@@ -679,6 +679,7 @@ export interface QueueSettings {
   first: number | null;
   margin: number;
   share: number;
+  reviewers?: boolean;
   overlap?: number;
   blind?: boolean;
   without_suggestion?: number;

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.diagnostics.annotators.crowds import FIXTURE
+from tests.services import ClientWith
 
 RUN = "annotators"
 PATH = f"/runs/{RUN}/annotations"
@@ -259,3 +260,53 @@ def test_queues_of_both_strategies(run: httpx.Client) -> None:
     wrong = next(row for row in rows if row["id"] == "h")
     assert (wrong["suggested"], wrong["suggested_p"]) == (0, consensus["h"]["quality"])
     assert wrong["reason"].endswith("cat is likelier than dog, to which the model gives 5.0 %.")
+
+
+def test_a_queue_of_rows_that_need_one_more_reviewer(run: httpx.Client) -> None:
+    reviews = [
+        *({"id": name, "verdict": "ok", "reviewer": "kim"} for name in IDS),
+        *({"id": name, "verdict": "ok", "reviewer": "lee"} for name in "abcd"),
+        {"id": "b", "verdict": "wrong", "label": "owl", "reviewer": "mia"},
+    ]
+    run.post(f"/runs/{RUN}/reviews", json=reviews).raise_for_status()
+    request = {"strategy": "consensus_quality", "reviewers": True}
+    rows = run.post(f"/runs/{RUN}/queues?preview=true", json=request).json()["rows"]
+    consensus = run.get(f"/runs/{RUN}/consensus?reviewers=true").json()["rows"]
+    assert [(row["id"], row["score"]) for row in rows] == [(row["id"], row["quality"]) for row in consensus]
+    for wrong in ({"strategy": "top_loss"}, {"blind": True}):
+        refused = run.post(f"/runs/{RUN}/queues?preview=true", json=request | wrong)
+        assert (refused.status_code, refused.json()["code"]) == (422, "invalid_request")
+
+
+def test_the_consensus_has_no_hidden_verdicts(client_with: ClientWith) -> None:
+    secrets = {name: f"{name}-0123456789abcdef01234567" for name in ("k-owner", "k-kim", "k-lee")}
+    roles = {"k-owner": "ann:owner", "k-kim": "kim:reviewer", "k-lee": "lee:reviewer"}
+    client = client_with(api_keys=",".join(f"{roles[name]}:{secret}" for name, secret in secrets.items()))
+
+    def send(key: str, method: str, path: str, body: Any = None) -> dict[str, Any]:
+        headers = {"Authorization": f"Bearer {secrets[key]}"}
+        reply = client.request(method, f"/runs/blind{path}", json=body, headers=headers)
+        assert reply.is_success, reply.text
+        return reply.json() if reply.content else {}
+
+    send("k-owner", "PUT", "", {"class_names": NAMES})
+    batch = {"logits": np.log(FIXTURE.p).tolist(), "targets": [0] * 8, "ids": IDS}
+    send("k-owner", "PUT", "/epochs/0/batches/b", batch)
+    queue = {"strategy": "top_loss", "budget": 8, "name": "q", "overlap": 2, "blind": True}
+    send("k-owner", "POST", "/queues", queue)
+    send("k-kim", "POST", "/reviews", [{"id": "a", "verdict": "wrong", "label": "owl", "queue": "q"}])
+    seen = {
+        key: [one["annotator"] for one in send(key, "GET", "/consensus?reviewers=true")["annotators"]]
+        for key in ("k-owner", "k-lee", "k-kim")
+    }
+    assert seen == {"k-owner": ["kim"], "k-lee": [], "k-kim": ["kim"]}
+    send("k-lee", "POST", "/reviews", [{"id": "a", "verdict": "ok", "queue": "q"}])
+    both = send("k-lee", "GET", "/consensus?reviewers=true")["annotators"]
+    assert {one["annotator"] for one in both} == {"kim", "lee"}
+    refused = client.post(
+        "/runs/blind/queues?preview=true",
+        json={"strategy": "active_lab", "reviewers": True},
+        headers={"Authorization": f"Bearer {secrets['k-lee']}"},
+    )
+    assert refused.status_code == 403
+    send("k-owner", "DELETE", "")

@@ -13,6 +13,7 @@ from service.api.http.openapi import JSON, RECEIVED, ROWS, RUN, problems
 from service.api.http.path_types import RunName
 from service.api.http.query_types import refuse_repeated_parameters
 from service.api.http.responses import json_response
+from service.api.principals import principal_of
 from service.api.queries import ConsensusQuery
 from service.api.receive import any_json, read_json, read_on_thread
 from service.api.state import service_of
@@ -33,6 +34,7 @@ from service.errors import (
 from service.formats.labels import ClassNames
 from service.mining.annotation_rows import AnnotationRows, read_table, rows_of_json, rows_of_table
 from service.mining.annotations import add_annotations
+from service.mining.visibility import seen_history
 from service.queries.view import View
 from service.schema.replies.consensus import AddedAnnotations, Consensus
 
@@ -121,12 +123,13 @@ async def delete_annotations(request: Request, run: RunName) -> Response:
 async def get_consensus(request: Request, run: RunName, query: Annotated[ConsensusQuery, Query()]) -> Response:
     """The likeliest class of each example by its annotators and the model of an epoch (CROWDLAB), and the probability
     that it is right; the trust in the model and in each annotator; and the value of one more label for each example
-    (ActiveLab). The numbers equal those of cleanlab."""
-    store = service_of(request).runs.store
+    (ActiveLab). The numbers equal those of cleanlab. Of the reviewers those verdicts count that the caller may see."""
+    store, who = service_of(request).runs.store, principal_of(request)
 
     def work(view: View) -> Consensus:
         epoch = view.snapshot.epoch(query.epoch)
-        consensus = run_consensus(view, epoch, store.reviews(view.snapshot) if query.reviewers else None)
+        verdicts = seen_history(store, view.snapshot, who).verdicts_of(epoch) if query.reviewers else None
+        consensus = run_consensus(view, epoch, verdicts)
         return consensus_page(
             view,
             epoch,

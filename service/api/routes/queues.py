@@ -70,6 +70,9 @@ async def post_queue(request: Request, run: RunName, query: Annotated[NewQueueQu
     if not query.preview:
         require_role(request, "owner")
     queue_request = await read_json(request, QueueRequest.parse)
+    if queue_request.reviewers:
+        # Its suggestions follow from all verdicts, also from hidden ones.
+        require_role(request, "owner")
 
     def work(view: View) -> tuple[QueueTable, bool]:
         epoch = view.snapshot.epoch() if queue_request.epoch is None else queue_request.epoch

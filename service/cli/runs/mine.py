@@ -77,6 +77,10 @@ def mine(
     first: Annotated[
         int | None, typer.Option(min=1, help="For area_under_margin: use only this number of first epochs.")
     ] = None,
+    reviewers: Annotated[
+        bool,
+        typer.Option("--reviewers", help="For consensus_quality and active_lab: count reviewers as annotators too."),
+    ] = False,
     overlap: Annotated[int, typer.Option(min=1, help="Reviewers of each row.")] = 1,
     blind: Annotated[
         bool, typer.Option("--blind", help="Hide the verdicts on a row from reviewers who have not judged it.")
@@ -113,6 +117,7 @@ def mine(
         "seed": seed,
         "epoch": epoch,
         "first": first,
+        "reviewers": reviewers,
         "overlap": overlap,
         "blind": blind,
         "without_suggestion": without_suggestion,

@@ -32,7 +32,7 @@ class AsyncRunQueues(AsyncRunBatches):
             gamma: Gamma of the recomputed losses. Default: that of the run.
             members: `name` (the same request with the same name returns the same queue), `mix`, `runs` (further runs of
                 which the ranks are averaged), `per_class`, `at_most`, `min_per_class`, `only`, `units`,
-                `exclude_reviewed`, `seed`, `epoch`, `first`, `margin`, `share`, `overlap`,
+                `exclude_reviewed`, `seed`, `epoch`, `first`, `margin`, `share`, `reviewers`, `overlap`,
                 `blind`, `without_suggestion`, `gold`.
 
         Raises:

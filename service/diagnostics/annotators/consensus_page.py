@@ -15,7 +15,7 @@ COLUMNS = tuple(get_type_hints(ExampleConsensus))
 SORT = "quality"
 _TOTALS = """SELECT count(*) AS num_examples, count(consensus) AS num_annotated,
     count(*) FILTER (num_annotations > 1) AS num_shared, coalesce(sum(num_annotations), 0)::BIGINT AS num_annotations,
-    count(*) FILTER (consensus != target) AS num_differing FROM consensus"""
+    count(*) FILTER (consensus != target) AS num_differing"""
 
 
 def consensus_page(
@@ -49,17 +49,17 @@ def consensus_page(
     )
     conditions = {"num_annotations > 0": annotated, "consensus != target": differing}
     where = " AND ".join(f"({sql}) = {wanted}" for sql, wanted in conditions.items() if wanted is not None) or "true"
-    view.cursor.register("consensus", consensus.table)
+    table = view.register("consensus", consensus.table)
     rows = view.rows(
-        f"SELECT {', '.join(COLUMNS)} FROM consensus WHERE {where} "
+        f"SELECT {', '.join(COLUMNS)} FROM {table} WHERE {where} "
         f"ORDER BY {order}id LIMIT {literal(limit)} OFFSET {literal(offset)}"
     )
     reply = {
         "run": view.snapshot.name,
         "epoch": epoch,
-        **view.row(_TOTALS),
+        **view.row(f"{_TOTALS} FROM {table}"),
         **consensus.summary,
-        "num_matching": view.row(f"SELECT count(*) AS n FROM consensus WHERE {where}")["n"],
+        "num_matching": view.row(f"SELECT count(*) AS n FROM {table} WHERE {where}")["n"],
         "rows": rows,
     }
     return cast("Consensus", reply)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TypedDict
@@ -18,13 +18,13 @@ from service.diagnostics.annotators.annotations import Annotations
 from service.diagnostics.annotators.annotator_table import AnnotatorTable, annotator_table
 from service.diagnostics.annotators.crowdlab import Consensus, crowdlab
 from service.diagnostics.annotators.model_votes import model_votes
-from service.diagnostics.annotators.run_labels import epoch_labels
+from service.diagnostics.annotators.run_labels import ReviewerLabel, epoch_labels, reviewer_labels
 from service.diagnostics.chunks import Floats, Integers, softmax
 from service.diagnostics.rows import placed_chunks
 from service.errors import InvalidRequestError
 from service.queries.view import View
 from service.runs.damage import damage
-from service.runs.review_history import ReviewHistory, Verdicts
+from service.runs.review_history import Verdicts
 from service.schema.replies.consensus import AnnotatorStatistics
 
 SUMMARY = b"consensus"
@@ -56,13 +56,13 @@ class RunConsensus:
         return summary
 
 
-def run_consensus(view: View, epoch: int, reviews: ReviewHistory | None = None) -> RunConsensus:
-    """The consensus on the examples of an epoch, cached while rows, annotations and reviews stay the same.
+def run_consensus(view: View, epoch: int, verdicts: Verdicts | None = None) -> RunConsensus:
+    """The consensus on the examples of an epoch, cached while rows, annotations and verdicts stay the same.
 
     Args:
         view: The run.
         epoch: The epoch.
-        reviews: Reviews of the run whose reviewers count as annotators; None for annotations only.
+        verdicts: Verdicts whose reviewers count as annotators; None for annotations only.
 
     Raises:
         InvalidRequestError: The run has another task than classification, or the epoch's logits are not all stored.
@@ -75,22 +75,22 @@ def run_consensus(view: View, epoch: int, reviews: ReviewHistory | None = None) 
         msg = "the consensus needs the probabilities of all classes; the logits of this epoch are not stored"
         raise InvalidRequestError(msg)
     files = view.snapshot.annotations.live()
-    content = [[file.name for file in files], None if reviews is None else reviews.last]
-    digest = hashlib.sha256(orjson.dumps(content)).hexdigest()
+    reviewers = None if verdicts is None else reviewer_labels(verdicts)
+    # The labels of reviewers, since not every caller sees all reviews.
+    digest = hashlib.sha256(orjson.dumps([[file.name for file in files], reviewers])).hexdigest()
 
     def compute() -> pa.Table:
-        verdicts = None if reviews is None else reviews.verdicts_of(epoch)
-        return _compute(view, epoch, view.snapshot.annotations.table(files), verdicts)
+        return _compute(view, epoch, view.snapshot.annotations.table(files), reviewers)
 
     return RunConsensus(view.cached_table(f"consensus {digest}", epoch, compute))
 
 
-def _compute(view: View, epoch: int, stored: pa.Table, verdicts: Verdicts | None) -> pa.Table:
+def _compute(view: View, epoch: int, stored: pa.Table, reviewers: Sequence[ReviewerLabel] | None) -> pa.Table:
     num_classes = view.snapshot.num_classes or 2
     if (largest := pc.max(stored["label"]).as_py() or 0) >= num_classes:
         raise damage(view.snapshot.annotations.path, f"has label {largest}; the run has {num_classes} classes")
     rows = _places(view, epoch)
-    annotations, names, num_unknown = epoch_labels(rows, stored, verdicts, num_classes)
+    annotations, names, num_unknown = epoch_labels(rows, stored, reviewers, num_classes)
 
     def probabilities() -> Iterator[Floats]:
         for _, chunk in placed_chunks(view, epoch):

@@ -33,7 +33,8 @@ def policy_decisions(view: View, history: ReviewHistory, policy: CorrectedPolicy
 
 def _with_consensus(view: View, history: ReviewHistory, reviewed: pa.Table) -> pa.Table:
     """The decisions, and those of the consensus of annotators and reviewers on examples that no verdict settles."""
-    consensus = run_consensus(view, view.snapshot.epoch(), history).table.select(["id", "consensus"])
+    epoch = view.snapshot.epoch()
+    consensus = run_consensus(view, epoch, history.verdicts_of(epoch)).table.select(["id", "consensus"])
     sql = f"""SELECT id, CASE WHEN {_SETTLED} OR consensus IS NULL THEN decided ELSE 'corrected' END AS decided,
             CASE WHEN {_SETTLED} OR consensus IS NULL THEN right_label ELSE consensus END AS right_label,
             coalesce(reviewers, []) AS reviewers, comment

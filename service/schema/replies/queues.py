@@ -62,6 +62,7 @@ class QueueSettings(TypedDict):
     margin: float
     share: float
     # Missing in queues of earlier versions.
+    reviewers: NotRequired[Annotated[bool, Field(description="True if reviewers count as annotators")]]
     overlap: NotRequired[Annotated[int, Field(description="Reviewers of each row", ge=1)]]
     blind: NotRequired[Annotated[bool, Field(description="True if a verdict is hidden from those who have none yet")]]
     without_suggestion: NotRequired[Annotated[Share, Field(description="Share of rows without a suggestion")]]
