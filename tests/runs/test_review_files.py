@@ -21,6 +21,7 @@ from service.queries.run_queries import RunQueries
 from service.runs.manifest import RunDescription
 from service.runs.snapshot import Snapshot
 from service.runs.store import RunStore
+from service.schema.people import ANYONE
 from service.storage import compaction
 from service.storage.compaction import MERGED_AT_ONCE, compact
 from service.storage.files import open_files
