@@ -60,6 +60,8 @@ def _suggestion(row: ExportRow, options: ExportOptions) -> tuple[JsonValue, Json
 
     A list has a list of scores, or None if one of them is unknown.
     """
+    if row.suggestion == "hidden":
+        return None, None
     if options.task == "classification":
         return row.suggested_label, probability(row)
     values: list[JsonValue]

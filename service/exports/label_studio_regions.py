@@ -79,11 +79,13 @@ def control_labels(class_names: Sequence[str], options: ExportOptions) -> Sequen
 
 
 def regions(row: ExportRow, control: Control, options: ExportOptions) -> list[ResultRegion]:
-    """The regions of a row; none if the model suggests nothing, or no label of the control.
+    """The regions of a row; none if the suggestion is hidden, or the model suggests nothing or no label of the control.
 
     Raises:
         InvalidRequestError: A mask does not have two axes, or the tokens do not fit; names the example.
     """
+    if row.suggestion == "hidden":
+        return []
     match options.task:
         case "classification":
             return list(_choices(row, control, [row.suggested_label], probability(row)))

@@ -6,6 +6,7 @@ import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from operator import attrgetter
+from typing import Literal
 
 from service.errors import InvalidRequestError
 from service.exports.elements import RowElements, RowUnit
@@ -53,6 +54,7 @@ class ExportRow:
         num_elements: Number of wrong elements of a unit.
         box: First index of a unit along each axis, and the last one plus 1.
         elements: The elements of a structured example, for labelling tools; None if they were not read.
+        suggestion: If the tool is to show the suggestion; None if the queue does not say it.
     """
 
     rank: int
@@ -85,6 +87,7 @@ class ExportRow:
     num_elements: int | None = None
     box: list[list[int]] | None = None
     elements: RowElements | None = None
+    suggestion: Literal["shown", "hidden"] | None = None
 
 
 # Names of the columns in labelling tools, which use the names `id` and `score` themselves; attributes are often called
@@ -94,6 +97,7 @@ TOOL_NAMES: Mapping[str, str] = {
     "given_label": "given_label",
     "suggested_label": "suggested_label",
     "suggested_p": "suggested_p",
+    "suggestion": "suggestion",
     "rank": "rank",
     "reason": "reason",
     "loss": "focal_loss",
@@ -187,7 +191,8 @@ def tool_fields(row: ExportRow, options: ExportOptions | None = None) -> JsonObj
     """The columns of a row under their `TOOL_NAMES`; with options also the units of a structured example as `units`."""
     fields: JsonObject = dict(zip(TOOL_NAMES.values(), _tool_values(row), strict=True))
     if options is not None and row.elements is not None:
-        fields["units"] = [_unit_fields(unit, options) for unit in row.elements.units]
+        hidden: JsonObject = {"suggested_label": None, "suggested_p": None} if row.suggestion == "hidden" else {}
+        fields["units"] = [_unit_fields(unit, options) | hidden for unit in row.elements.units]
     return fields
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from service.exports.epoch_source import ROWS_AT_ONCE, ranked_rows
 from service.exports.row_verdicts import RowVerdict, class_text
 from service.exports.rows import ExportRow
-from service.mining.queue_table import QueueTable
+from service.mining.listing import SUGGESTION_HIDDEN
+from service.mining.queue_table import WITHOUT_SUGGESTION, QueueTable
 from service.queries.attributes import attributes_of
 from service.queries.view import SCORE_NAMES, View
 from service.queries.weighting import Weighting
@@ -32,12 +34,31 @@ _COLUMNS = (
 )
 
 
-def queue_rows(view: View, queue: QueueTable, verdicts: Verdicts) -> Iterator[ExportRow]:
-    """Rows of a queue in their order, with the current attributes and verdicts."""
+def queue_rows(
+    view: View, queue: QueueTable, verdicts: Verdicts, *, hide_suggestions: bool = False
+) -> Iterator[ExportRow]:
+    """Rows of a queue in their order, with the current attributes and verdicts.
+
+    Args:
+        view: The run.
+        queue: The queue.
+        verdicts: Current verdict of each example.
+        hide_suggestions: True to leave out the suggestions of the rows that the queue shows without.
+    """
+    marks = queue.marks(WITHOUT_SUGGESTION)
     for first in range(0, len(queue), ROWS_AT_ONCE):
         part = queue.dicts(first, ROWS_AT_ONCE)
-        for row, attributes in zip(part, attributes_of(view, part), strict=True):
-            yield _export_row(view, {**row, "attributes": attributes}, verdicts)
+        for number, (row, attributes) in enumerate(zip(part, attributes_of(view, part), strict=True), first):
+            exported = _export_row(view, {**row, "attributes": attributes}, verdicts)
+            if marks is not None and hide_suggestions:
+                exported = without_suggestion(exported) if marks[number] else replace(exported, suggestion="shown")
+            yield exported
+
+
+def without_suggestion(row: ExportRow) -> ExportRow:
+    """The row without all that tells the class that the model suggests."""
+    hidden: Mapping[str, Any] = dict.fromkeys(("prediction", "suggested", "suggested_label", "suggested_p"))
+    return replace(row, suggestion="hidden", reason=SUGGESTION_HIDDEN, **hidden)
 
 
 def epoch_rows(

@@ -94,8 +94,11 @@ def _example(
         some = elements.only(None if whole else [unit_json(row.unit) for row in group])
         units = tuple(replace(unit, verdict=verdict_on(unit_json(unit.name))) for unit in some.units)
         elements = replace(some, units=units)
-    row = replace(group[0], elements=elements, **verdict_on(WHOLE)._asdict())
+    # The tool shows all units of an example together.
+    first = next((row for row in group if row.suggestion == "hidden"), group[0])
+    row = replace(first, rank=group[0].rank, elements=elements, **verdict_on(WHOLE)._asdict())
     if options.task != "multi_label":
         return row
-    predicted = ", ".join(label for label, _ in predicted_labels(row, options))
+    shown = predicted_labels(row, options) if row.suggestion != "hidden" else []
+    predicted = ", ".join(label for label, _ in shown)
     return replace(row, given_label=", ".join(given_labels(row, options)), suggested_label=predicted)

@@ -36,7 +36,7 @@ class Annotation:
         id: Id of the example.
         reviewer: Name of the person; None if unknown.
         queue: Queue whose row the tool showed; None if unknown.
-        suggestion: `shown` if the person started from the suggestion of the model; None if that is unknown.
+        suggestion: If the person saw the suggestion of the model; None if that is unknown.
         skipped: True if the person passed the example.
         verdict: Verdict that the person chose as such.
         comment: Text of the person.

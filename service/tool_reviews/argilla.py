@@ -19,6 +19,7 @@ from service.tool_reviews.annotation import (
     DeletedAnnotation,
     MarkedSpan,
     Refusal,
+    Suggestion,
     ToolEvent,
     chosen_verdict,
     updated_at,
@@ -80,12 +81,20 @@ def _annotation(response: Object, run: str, dataset: str | None) -> Annotation:
         id=identity,
         reviewer=f"{TOOL}:{user}"[:MAX_NAME] if isinstance(user, str) else None,
         queue=queue if isinstance(queue := metadata.get("queue"), str) else None,
+        suggestion=_suggestion(metadata),
         skipped=response.get("status") == "discarded",
         verdict=chosen_verdict(verdict) if isinstance(verdict, str) else None,
         comment=comment[:MAX_TEXT] or None if isinstance(comment, str) else None,
         labels=_labels(answer),
         spans=_spans(answer),
     )
+
+
+def _suggestion(metadata: Object) -> Suggestion | None:
+    """Tell if the person saw the suggestion of the model; None if the data set does not keep that."""
+    if metadata.get("suggestion") == "hidden":
+        return "hidden"
+    return "shown" if metadata.get("suggested_label") else None
 
 
 def _check_run(named: object, dataset: object, run: str, expected: str | None) -> None:

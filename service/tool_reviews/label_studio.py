@@ -22,6 +22,7 @@ from service.tool_reviews.annotation import (
     DeletedAnnotation,
     MarkedSpan,
     Refusal,
+    Suggestion,
     ToolEvent,
     check_number,
     chosen_verdict,
@@ -34,6 +35,8 @@ WRITTEN = ("ANNOTATION_CREATED", "ANNOTATION_UPDATED", "ANNOTATIONS_CREATED")
 DELETED = "ANNOTATIONS_DELETED"
 COMMENT_CONTROL, LABEL_CONTROL = "comment", "label"
 NO_PAYLOAD = "the event names no annotation: switch on 'Send payload' for the webhook in Label Studio"
+# Of regions that began as those of a prediction.
+ORIGINS = ("prediction", "prediction-changed")
 MASK_REGIONS = ("brushlabels", "polygonlabels", "rectanglelabels", "ellipselabels", "bitmasklabels")
 
 
@@ -66,7 +69,9 @@ def read_event(event: object, run: str) -> ToolEvent:
     # Of several annotations the tasks are in an order of their own.
     tasks_by_id = {task.get("id"): task for task in tasks}
     single = tasks[0] if len(tasks) == len(annotations) == 1 else {}
-    return _read(((tasks_by_id.get(one.get("task"), single), one) for one in annotations), run)
+    return _read(
+        ((tasks_by_id.get(one.get("task"), single), one) for one in annotations), json_object(event.get("project")), run
+    )
 
 
 def read_export(tasks: object, run: str) -> ToolEvent:
@@ -83,7 +88,7 @@ def read_export(tasks: object, run: str) -> ToolEvent:
         raise fault(InvalidRequestError, "the export is no list of tasks with annotations")
     pairs = [(task, one) for task in json_objects(tasks) for one in json_objects(task["annotations"])]
     check_number(len(pairs))
-    return _read(pairs, run)
+    return _read(pairs, {}, run)
 
 
 def is_export(value: object) -> bool:
@@ -94,18 +99,18 @@ def is_export(value: object) -> bool:
     )
 
 
-def _read(pairs: Iterable[tuple[Object, Object]], run: str) -> ToolEvent:
+def _read(pairs: Iterable[tuple[Object, Object]], project: Object, run: str) -> ToolEvent:
     read, refused = list[Annotation](), list[Refusal]()
     for task, annotation in pairs:
         try:
-            read.append(_annotation(task, annotation, run))
+            read.append(_annotation(task, annotation, project, run))
         except InvalidRequestError as err:
             refused.append(Refusal.of(str(annotation.get("id")), err))
     # One format of UTC, so that texts are in the order of the times.
     return ToolEvent(tuple(sorted(read, key=lambda one: one.source["updated_at"])), refused=tuple(refused))
 
 
-def _annotation(task: Object, annotation: Object, run: str) -> Annotation:
+def _annotation(task: Object, annotation: Object, project: Object, run: str) -> Annotation:
     """Read an annotation.
 
     Raises:
@@ -125,7 +130,7 @@ def _annotation(task: Object, annotation: Object, run: str) -> Annotation:
         id=ids[0],
         reviewer=_reviewer(annotation.get("completed_by")),
         queue=queue if isinstance(queue := meta.get("queue"), str) else None,
-        suggestion="shown" if _from_suggestion(annotation, regions) else None,
+        suggestion=_suggestion(annotation, regions, data, project),
         skipped=annotation.get("was_cancelled") is True,
         verdict=chosen_verdict(verdict[0]) if verdict else None,
         comment="\n".join(_texts(regions, COMMENT_CONTROL, "text"))[:MAX_TEXT] or None,
@@ -160,11 +165,16 @@ def _reviewer(user: object) -> str | None:
     return None if number is None else f"{TOOL}:{number}"
 
 
-def _from_suggestion(annotation: Object, regions: Sequence[Object]) -> bool:
+def _suggestion(annotation: Object, regions: Sequence[Object], data: Object, project: Object) -> Suggestion | None:
+    """Tell if the person saw the suggestion of the model; None if that is unknown."""
+    if data.get("suggestion") == "hidden":
+        return "hidden"
     origins = {region.get("origin") for region in regions}
-    return annotation.get("parent_prediction") is not None or not origins.isdisjoint(
-        ("prediction", "prediction-changed")
-    )
+    if annotation.get("parent_prediction") is not None or not origins.isdisjoint(ORIGINS):
+        return "shown"
+    # `prediction` is the suggestion for the task, also of an annotation that was made by hand.
+    exists = data.get("suggested_label") or json_object(annotation.get("prediction")).get("result")
+    return "shown" if exists and project.get("show_collab_predictions") is not False else None
 
 
 def _choices(regions: Sequence[Object]) -> tuple[str, ...] | None:

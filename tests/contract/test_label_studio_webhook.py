@@ -239,6 +239,31 @@ def test_a_region_of_a_mask_says_that_it_is_wrong(client: httpx.Client, new_run:
     assert verdicts(client, run) == {"a": ("ok", None)}
 
 
+@pytest.mark.parametrize(("share", "suggestion"), [(1.0, "hidden"), (0.0, "shown")])
+def test_rows_without_a_suggestion_have_none_in_the_tool(
+    client: httpx.Client, mail: str, share: float, suggestion: str
+) -> None:
+    query = {"strategy": "top_loss", "budget": 8, "name": "all", "without_suggestion": share}
+    client.post(f"/runs/{mail}/queues", json=query).raise_for_status()
+    exports = {
+        kind: client.get(f"/runs/{mail}/export", params={"format": kind, "queue": "all"}).content
+        for kind in ("label-studio", "argilla")
+    }
+    task = next(one for one in json.loads(exports["label-studio"]) if one["data"]["external_id"] == "m-13")
+    record = next(one for one in map(json.loads, exports["argilla"].splitlines()) if one["id"] == "m-13")
+    is_hidden = suggestion == "hidden"
+    assert (task["predictions"][0]["result"] == []) == is_hidden
+    assert ("label.suggestion" not in record) == is_hidden
+    if is_hidden:
+        # The only class that the model suggests is in no text either.
+        assert "spam" not in json.dumps([task, record])
+    event = event_of("m-13", [choice("spam")])
+    event["task"] |= task
+    post(client, mail, event)
+    (review,) = client.get(f"/runs/{mail}/reviews").json()["reviews"]
+    assert (review["verdict"], review["suggestion"]) == ("wrong", suggestion)
+
+
 def test_the_version_names_the_epoch(client: httpx.Client, mail: str) -> None:
     base = f"/runs/{mail}/label-studio"
     assert client.get(f"{base}/versions").json() == {"versions": [f"focal-{mail}/0"]}

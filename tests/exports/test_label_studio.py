@@ -77,6 +77,7 @@ def test_a_task_in_full() -> None:
             "given_label": "cat",
             "suggested_label": "dog",
             "suggested_p": 0.93,
+            "suggestion": None,
             "rank": 1,
             "reason": "confidently another class",
             "focal_loss": 2.31,

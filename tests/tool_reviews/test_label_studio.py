@@ -16,7 +16,7 @@ from tests.tool_reviews.events import RECORDED, choice, deletion_of, event_of
     ("name", "members"),
     [
         ("ANNOTATION_CREATED", {"id": "m-56", "labels": ("news",), "suggestion": "shown", "queue": "all"}),
-        ("ANNOTATION_CREATED.manual", {"id": "m-14", "labels": ("ham",), "suggestion": None, "skipped": False}),
+        ("ANNOTATION_CREATED.manual", {"id": "m-14", "labels": ("ham",), "suggestion": "shown", "skipped": False}),
         ("ANNOTATION_CREATED.skipped", {"id": "m-13", "labels": None, "skipped": True}),
         ("ANNOTATION_CREATED.empty", {"id": "m-0", "labels": None, "skipped": False}),
         ("ANNOTATION_UPDATED", {"id": "m-14", "labels": ("news",), "reviewer": "label-studio:1"}),
@@ -27,6 +27,29 @@ def test_a_recorded_event_has_one_annotation(name: str, members: dict[str, Any])
     (annotation,) = read_event(RECORDED[name], "mail").annotations
     assert {member: getattr(annotation, member) for member in members} == members
     assert annotation.source["id"] == RECORDED[name]["annotation"]["unique_id"]
+
+
+@pytest.mark.parametrize(
+    ("data", "annotation", "project", "suggestion"),
+    [
+        ({"suggested_label": "spam"}, {}, {}, "shown"),
+        ({"suggested_label": "spam"}, {}, {"show_collab_predictions": False}, None),
+        ({"suggested_label": "spam"}, {"parent_prediction": 4}, {"show_collab_predictions": False}, "shown"),
+        ({}, {"prediction": {"result": [choice("spam")]}}, {"show_collab_predictions": True}, "shown"),
+        ({}, {"prediction": {}}, {}, None),
+        ({}, {"result": [choice("ham", origin="prediction-changed")]}, {}, "shown"),
+        ({"suggestion": "hidden"}, {"parent_prediction": None}, {}, "hidden"),
+    ],
+)
+def test_the_suggestion_is_shown_if_the_project_shows_it(
+    data: dict[str, Any], annotation: dict[str, Any], project: dict[str, Any], suggestion: str | None
+) -> None:
+    event = event_of("a", [choice("ham")])
+    event["annotation"] |= annotation
+    event["task"]["data"] |= data
+    event["project"] |= project
+    (read,) = read_event(event, "mail").annotations
+    assert read.suggestion == suggestion
 
 
 def test_annotations_of_a_list_find_their_tasks_by_number() -> None:
