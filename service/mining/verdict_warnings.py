@@ -39,10 +39,12 @@ def verdict_warnings(store: RunStore, snapshot: Snapshot, history: ReviewHistory
 
 def _counts_by_reviewer(history: ReviewHistory) -> dict[str | None, Counter[str | None]]:
     """The verdicts of each reviewer that count, adjudications aside."""
+    pairs = Counter(
+        (review["reviewer"], review["verdict"]) for standing in history.current for review in standing.reviews
+    )
     counts: defaultdict[str | None, Counter[str | None]] = defaultdict(Counter)
-    for standing in history.current:
-        for review in standing.reviews:
-            counts[review["reviewer"]][review["verdict"]] += 1
+    for (reviewer, verdict), number in pairs.items():
+        counts[reviewer][verdict] = number
     return counts
 
 
