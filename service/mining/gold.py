@@ -56,6 +56,7 @@ class Gold:
         where: Condition,
         keys: Sequence[UnitKey],
         others: Sequence[View],
+        people: Verdicts | None,
     ) -> Gold:
         """Find the examples and units of `keys` that meet the conditions of a request and of its strategies.
 
@@ -68,7 +69,7 @@ class Gold:
         def where_gold(of_units: bool) -> Condition:
             return only_keys(where, keys, UNIT_JSON[view.snapshot.description.task] if of_units else None)
 
-        with candidate_table(view, request, weighting, epoch, where_gold, None, others) as candidates:
+        with candidate_table(view, request, weighting, epoch, where_gold, None, others, people) as candidates:
             return cls(wanted, candidates.all_columns(select(Rule(len(keys)), candidates.batches)))
 
     @property

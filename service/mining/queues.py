@@ -5,28 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from datetime import UTC, datetime
 from functools import partial
 from typing import BinaryIO, cast
 
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from service.errors import QueueConflictError, RunDamagedError, UnknownQueueError
-from service.mining.candidates import candidate_table
-from service.mining.gold import Gold, mark_gold
+from service.mining.queue_choice import choose
 from service.mining.queue_file import queue_content, read_queue
-from service.mining.queue_rows import queue_rows, with_control
-from service.mining.queue_rules import row_condition, rule_of, without_keys
-from service.mining.queue_table import QueueTable, without_suggestion
-from service.mining.recommended import recommended
+from service.mining.queue_table import QueueTable
 from service.mining.requests import QueueRequest
-from service.mining.run_ranks import other_runs
-from service.mining.selection import select
-from service.mining.structured_rows import structured_rows
-from service.mining.unit_requests import check_task
-from service.queries.sql import Condition
-from service.queries.unit_names import UNIT_JSON
 from service.queries.view import View
 from service.queries.weighting import Weighting
 from service.runs.damage import damage
@@ -35,23 +23,13 @@ from service.runs.run_classes import RunClasses
 from service.runs.snapshot import Snapshot
 from service.runs.store import RunStore
 from service.runs.units import WHOLE, UnitKey
-from service.schema.replies.fields import Strategy
-from service.schema.replies.queues import ChosenStrategy, QueueHead, QueueSettings
+from service.schema.replies.queues import QueueHead, QueueSettings
 
 FOLDER = "queues"
 NAMES_TRIED = 10_000
-# The score of an example by which a strategy ranks, if some statistics do not give it.
-SCORE_OF: dict[Strategy, str] = {
-    "logit_margin": "logit_margin",
-    "semi_hard": "logit_margin",
-    "area_under_margin": "logit_margin",
-    "normalized_margin": "normalized_margin",
-    "ambiguous": "entropy",
-}
 _DEFAULTS: dict[str, object] = {
     name: field.default for name, field in QueueRequest.model_fields.items() if not field.is_required()
 }
-LABEL_BLIND = "ambiguous ignores the label: it finds examples that are hard to classify, not labels that are wrong"
 
 
 def create_queue(
@@ -82,7 +60,7 @@ def create_queue(
         stored = _stored(store, view.snapshot, request.name)
         if stored is not None:
             return _checked(stored, settings), False
-    content = _choose(store, view, request, weighting, reviewed, adjudicated)
+    content = _chosen(store, view, request, weighting, reviewed, adjudicated)
     if request.name is not None:
         named = _add(store, view.snapshot, content, request.name)
         if named is not None:
@@ -223,10 +201,10 @@ def preview(
     adjudicated: Sequence[UnitKey] = (),
 ) -> QueueTable:
     """The queue that `create_queue` would create; it has no name and is not stored."""
-    return _choose(store, view, request.by_number(view.snapshot), weighting, reviewed, adjudicated)
+    return _chosen(store, view, request.by_number(view.snapshot), weighting, reviewed, adjudicated)
 
 
-def _choose(
+def _chosen(
     store: RunStore,
     view: View,
     request: QueueRequest,
@@ -234,83 +212,6 @@ def _choose(
     reviewed: Collection[UnitKey],
     adjudicated: Sequence[UnitKey],
 ) -> QueueTable:
-    epoch, settings, strategy = view.snapshot.epoch(request.epoch), _settings(request, weighting), request.strategy
-    with other_runs(store, view, request.runs) as others:
-        request, choice = _with_choice(store, view, request, weighting, epoch, others)
-        check_task(request, view.snapshot.description.task)
-        condition = row_condition(view, request.only, weighting, request.first)
-        gold = Gold.find(view, request, weighting, epoch, condition, adjudicated, others)
-        ordinary = request.model_copy(update={"budget": request.budget - gold.number})
-        rule = rule_of(view, ordinary, weighting, epoch, condition)
-        excluded = list(reviewed) if request.leaves_out_reviewed else []
-
-        def where(of_units: bool) -> Condition:
-            return without_keys(condition, excluded, UNIT_JSON[view.snapshot.description.task] if of_units else None)
-
-        # Random rows estimate the error rate of the run only if they are a random sample of all examples.
-        is_sample = not request.has_row_rules and all(key.unit != WHOLE for key in excluded)
-        is_control = "random" in request.parts and is_sample
-        limit = rule.rows_of_a_ranking
-        people = store.reviews(view.snapshot).verdicts_of(epoch) if request.reviewers else None
-        with candidate_table(view, request, weighting, epoch, where, limit, others, people) as candidates:
-            chosen = select(rule, candidates.batches)
-            control = candidates.random_ids(chosen) if is_control else ()
-            rows = candidates.all_columns(chosen)
-    losses = "loss_sum" if view.is_structured else "loss"
-    totals = view.row(
-        f"SELECT count(*) AS n, coalesce(sum({losses}), 0.0) AS loss FROM {view.scored(weighting, epoch)}"
-    )
-    planted = gold.plant(rows, request.seed)
-    head: QueueHead = {
-        "name": None,
-        "run": view.snapshot.name,
-        "created_at": datetime.now(UTC).isoformat(),
-        "strategy": strategy,
-        **choice,
-        "epoch": epoch,
-        "num_examples": totals["n"],
-        "request": settings,
-        "is_control": is_control,
-        "warnings": [*_warnings(view, request, weighting, epoch), *gold.warnings(planted)],
-    }
-    if view.is_structured:
-        rows = structured_rows(view, weighting, epoch, planted, totals["loss"], 1 + len(others))
-    else:
-        rows = queue_rows(view, request, weighting, epoch, planted, totals["loss"], 1 + len(others))
-    return QueueTable.of(head, _marked(with_control(rows, control), planted, request))
-
-
-def _marked(rows: pa.Table, planted: pa.Table, request: QueueRequest) -> pa.Table:
-    """The rows of a queue with the marks of gold rows, and of rows without a suggestion, if it may have them."""
-    if request.gold:
-        rows = mark_gold(rows, planted)
-    return without_suggestion(rows, request.without_suggestion, request.seed) if request.without_suggestion else rows
-
-
-def _with_choice(
-    store: RunStore, view: View, request: QueueRequest, weighting: Weighting, epoch: int, others: Sequence[View]
-) -> tuple[QueueRequest, ChosenStrategy]:
-    """The request with what it leaves to the run: the kind of its rows, and the strategy, which is also returned."""
-    if request.units is None and view.has_counts(epoch):
-        # Masks that were sent as histograms have no units.
-        request = request.model_copy(update={"units": False})
-    if request.strategy != "recommended":
-        return request, {}
-    verdicts, queues = store.reviews(view.snapshot).verdicts_of(epoch), outlines(store, view.snapshot)
-    chosen = recommended(view, request, weighting, epoch, verdicts, queues, others)
-    return request.model_copy(update={"strategy": chosen["strategy"], "mix": chosen["mix"]}), {"chosen": chosen}
-
-
-def _warnings(view: View, request: QueueRequest, weighting: Weighting, epoch: int) -> list[str]:
-    warnings = [LABEL_BLIND] if "ambiguous" in request.parts else []
-    if request.units and view.has_counts(epoch):
-        number = view.row(f"SELECT count(*) AS n FROM {view.scored(weighting, epoch)} WHERE num_wrong IS NULL")["n"]
-        warnings.append(f"{number} masks were sent as histograms, which have no regions, and are left out")
-    # Only examples that were sent as statistics lack a score.
-    if view.is_structured and not view.snapshot.has_logits(epoch):
-        scores = {SCORE_OF[strategy] for strategy in request.parts if strategy in SCORE_OF}
-        for score in sorted(scores):
-            number = view.row(f"SELECT count(*) AS n FROM {view.scored(weighting, epoch)} WHERE isnan({score})")["n"]
-            if number:
-                warnings.append(f"{number} examples were sent without {score}, and are left out of its ranking")
-    return warnings
+    """The rows of a request, as a queue without a name."""
+    settings, queues = _settings(request, weighting), partial(outlines, store, view.snapshot)
+    return choose(store, view, request, settings, weighting, reviewed, adjudicated, queues)
