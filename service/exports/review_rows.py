@@ -90,7 +90,8 @@ def read_reviews(
             fields = _fields(one, number, classes)
             if task != "classification" and (unit := read_unit(one.get("unit"), number, labels)) is not None:
                 fields["unit"] = unit
-            _check_rank(one, number, ranks.setdefault(UnitKey.of(fields), one.get("rank")))
+            key = UnitKey.of(fields)
+            _check_rank(one, number, key, ranks.setdefault(key, one.get("rank")))
             review = _row_review({**(defaults or {}), **fields}, number)
             if history is not None and is_untouched(review, history):
                 num_untouched += 1
@@ -109,14 +110,14 @@ def _row_review(fields: dict[str, Any], row: int) -> RowReview:
         raise ColumnError(item["msg"], row, str(item["loc"][0])) from err
 
 
-def _check_rank(row: Row, number: int, rank: object) -> None:
-    """Check that a row has the rank of the first one about the same example or unit.
+def _check_rank(row: Row, number: int, key: UnitKey, rank: object) -> None:
+    """Check that a row about an example or unit has the rank of the first row about it.
 
     Raises:
         ColumnError: It has another rank.
     """
     if rank != row.get("rank"):
-        msg = f"{_text(row.get('id'))!r} is also the id of rank {rank}: a spreadsheet may have changed it"
+        msg = f"{key.id!r} is also the id of rank {rank}: a spreadsheet may have changed it"
         raise ColumnError(msg, number, _present(row, ID_NAMES))
 
 
