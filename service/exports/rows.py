@@ -54,7 +54,7 @@ class ExportRow:
         num_elements: Number of wrong elements of a unit.
         box: First index of a unit along each axis, and the last one plus 1.
         elements: The elements of a structured example, for labelling tools; None if they were not read.
-        suggestion: If the tool is to show the suggestion; None if the queue does not say it.
+        suggestion: If the reviewer is to see the suggestion; None if the queue shows all.
     """
 
     rank: int

@@ -34,24 +34,24 @@ _COLUMNS = (
 )
 
 
-def queue_rows(
-    view: View, queue: QueueTable, verdicts: Verdicts, *, hide_suggestions: bool = False
-) -> Iterator[ExportRow]:
+def queue_rows(view: View, queue: QueueTable, verdicts: Verdicts, *, for_tool: bool = False) -> Iterator[ExportRow]:
     """Rows of a queue in their order, with the current attributes and verdicts.
 
     Args:
         view: The run.
         queue: The queue.
         verdicts: Current verdict of each example.
-        hide_suggestions: True to leave out the suggestions of the rows that the queue shows without.
+        for_tool: True for a labelling tool, which gets no suggestions of the rows that the queue shows without; tables
+            have those of rows with a verdict.
     """
     marks = queue.marks(WITHOUT_SUGGESTION)
     for first in range(0, len(queue), ROWS_AT_ONCE):
         part = queue.dicts(first, ROWS_AT_ONCE)
         for number, (row, attributes) in enumerate(zip(part, attributes_of(view, part), strict=True), first):
             exported = _export_row(view, {**row, "attributes": attributes}, verdicts)
-            if marks is not None and hide_suggestions:
-                exported = without_suggestion(exported) if marks[number] else replace(exported, suggestion="shown")
+            if marks is not None:
+                is_hidden = marks[number] and (for_tool or exported.verdict is None)
+                exported = without_suggestion(exported) if is_hidden else replace(exported, suggestion="shown")
             yield exported
 
 

@@ -34,10 +34,10 @@ METADATA_KEY = b"focal_loss"
 
 _INTEGERS = ("rank", "target", "prediction", "suggested", "num_elements")
 _JSON_TEXTS = ("attributes", "unit", "box")
-_TEXTS = ("id", "given_label", "suggested_label", "strategy", "reason", *RowVerdict._fields, "unit_name")
-_NULLABLE = ("suggested", "suggested_label", *RowVerdict._fields, *UNIT_COLUMNS)
+_TEXTS = ("id", "given_label", "suggested_label", "strategy", "reason", *RowVerdict._fields, "suggestion", "unit_name")
+_NULLABLE = ("prediction", "suggested", "suggested_label", *RowVerdict._fields, "suggestion", *UNIT_COLUMNS)
 # A whole structured example has no classes.
-_NULLABLE_IF_STRUCTURED = ("target", "prediction", "given_label")
+_NULLABLE_IF_STRUCTURED = ("target", "given_label")
 
 
 def columns_of(task: Task) -> tuple[str, ...]:

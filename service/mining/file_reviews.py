@@ -13,9 +13,10 @@ from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
 from service.errors import InvalidRequestError, LossServiceError, UnknownExampleError, UnknownQueueError
-from service.mining.queues import queue
+from service.mining.queues import outlines, queue
 from service.mining.review_units import RequestedUnit
 from service.mining.reviews import Comment, QueueText, RequestedLabel, Reviewer, resolved
+from service.mining.visibility import seen_rows
 from service.queries.view import View
 from service.runs.review_history import Place, ReviewHistory, Standing, place_of
 from service.runs.store import RunStore
@@ -106,6 +107,7 @@ def add_file_reviews(
         reviews = resolved(store, view, file.reviews, who)
     except LossServiceError as err:
         _fail_at_row(err, file.reviews)
+    queues = outlines(store, view.snapshot, {review["queue"] for review in reviews})
     last = {(place_of(review), review["reviewer"]): number for number, review in enumerate(reviews)}
     added = 0
 
@@ -118,6 +120,9 @@ def add_file_reviews(
             if _changes(reviews[number], exported.get(place), history.standing(*place))
         ]
         added = len(new)
+        for number, row in seen_rows(queues, history, new, who).items():
+            if not new[number].get("adjudicated"):
+                new[number]["suggestion"] = row.suggestion
         return new
 
     store.append_reviews(view.snapshot, make)

@@ -277,3 +277,22 @@ def test_an_export_of_label_studio_is_read_by_its_annotations(client: httpx.Clie
     reply = client.post(f"{run}/reviews", content=json.dumps(tasks).encode(), headers=headers)
     assert (reply.status_code, "owl" in reply.json()["detail"]) == (422, True), reply.text
     assert [one for one in client.get(f"{run}/reviews").json()["reviews"] if "source" in one] == of_tool
+
+
+def test_a_file_without_suggestions_tells_none_and_its_reviews_say_so(client: httpx.Client, run: str) -> None:
+    queue = {"name": "blank", "strategy": "top_loss", "budget": 7, "without_suggestion": 1, "exclude_reviewed": False}
+    client.post(f"{run}/queues", json=queue).raise_for_status()
+    suggestions = ("prediction", "suggested", "suggested_label", "suggested_p")
+    rows = {row["id"]: row for row in map(json.loads, export(client, run, "jsonl", queue="blank")[0].splitlines())}
+    hidden = {name for name, row in rows.items() if all(row[member] is None for member in suggestions)}
+    # The rows without a verdict; a tool shows none at all.
+    assert hidden == {"+x,y"}
+    assert [rows[name]["suggestion"] for name in ("+x,y", "5")] == ["hidden", "shown"]
+    assert "hidden" in rows["+x,y"]["reason"]
+    tasks = json.loads(export(client, run, "label-studio", queue="blank")[0])
+    assert [task["predictions"][0]["result"] for task in tasks] == [[]] * 7
+    content, headers = export(client, run, "csv", queue="blank")
+    filled = filled_in(content, {"'+x,y": {"verdict": "ok"}, "5": {"verdict": "ok"}})
+    assert counts(post(client, run, filled, headers, reviewer="max", queue="blank")) == (2, 4, 1)
+    stored = client.get(f"{run}/reviews").json()["reviews"]
+    assert {one["suggestion"] for one in stored if one["reviewer"] == "max"} == {"hidden"}

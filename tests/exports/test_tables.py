@@ -141,4 +141,4 @@ def test_row_groups_are_bounded_and_the_metadata_names_the_run() -> None:
 def test_columns_are_required_if_every_row_has_a_value() -> None:
     file = pyarrow.parquet.ParquetFile(io.BytesIO(whole(write_parquet([], options(0)))))
     required = {field.name for field in file.schema_arrow if not field.nullable}
-    assert required == {"rank", "id", "target", "prediction", "given_label", "strategy", "reason", "attributes"}
+    assert required == {"rank", "id", "target", "given_label", "strategy", "reason", "attributes"}

@@ -126,7 +126,7 @@ def _export(
         ids = list(dict.fromkeys(stored.ids))
         in_order = by_example(stored) if view.is_structured and written.is_tool else stored
         verdicts = history.verdicts_of(stored.head["epoch"])
-        rows = queue_rows(view, in_order, verdicts, hide_suggestions=written.is_tool)
+        rows = queue_rows(view, in_order, verdicts, for_tool=written.is_tool)
     else:
         epoch, weighting = view.snapshot.epoch(query.epoch), view.weighting(query.weights, query.gamma)
         total = num_units(view, weighting, epoch) if as_units else view.num_examples(epoch)
