@@ -16,7 +16,7 @@ from service.diagnostics.chunks import Chunk, Chunks, Floats, Integers, Probabil
 from service.diagnostics.rows import chunks_of, placed_chunks
 from service.queries.view import View
 
-# The means are sums of multiples of 2^-52: smaller ones have no digits.
+# The means are sums of multiples of 2^-52, so that they do not depend on the chunks; smaller ones have no digits.
 LEAST_MEAN = 2.0**-52
 SCHEMA = pa.schema(
     [
