@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from service.diagnostics.remaining import Evidence, num_set_apart
+from tests.lanes import mostly_slow
 
 SIMULATIONS = 1000
 # 95 % less the chance of 1000 simulations: the exact coverage is never below 95 %.
@@ -58,21 +59,21 @@ def simulate(rng, examples, share, *, drawn, before=0, after=0, unsure=0.0, othe
     return evidence, int((wrong & ~judged).sum())
 
 
-@pytest.mark.parametrize(
-    ("examples", "share", "reviewing"),
-    [
-        (12, 0.2, {"drawn": 5}),
-        (40, 0.1, {"drawn": 10, "after": 5}),
-        (300, 0.0, {"drawn": 40}),
-        (2000, 0.03, {"drawn": 150}),
-        (2000, 0.03, {"drawn": 150, "before": 100}),
-        (2000, 0.03, {"drawn": 150, "after": 100}),
-        (2000, 0.03, {"drawn": 150, "after": 100, "other_order": True}),
-        (2000, 0.1, {"drawn": 60, "before": 150, "after": 150}),
-        (2000, 0.05, {"drawn": 150, "after": 60, "unsure": 0.2}),
-        (50_000, 0.01, {"drawn": 200, "after": 400}),
-    ],
-)
+CASES = [
+    (12, 0.2, {"drawn": 5}),
+    (40, 0.1, {"drawn": 10, "after": 5}),
+    (2000, 0.03, {"drawn": 150, "before": 100}),
+    (300, 0.0, {"drawn": 40}),
+    (2000, 0.03, {"drawn": 150}),
+    (2000, 0.03, {"drawn": 150, "after": 100}),
+    (2000, 0.03, {"drawn": 150, "after": 100, "other_order": True}),
+    (2000, 0.1, {"drawn": 60, "before": 150, "after": 150}),
+    (2000, 0.05, {"drawn": 150, "after": 60, "unsure": 0.2}),
+    (50_000, 0.01, {"drawn": 200, "after": 400}),
+]
+
+
+@pytest.mark.parametrize(("examples", "share", "reviewing"), mostly_slow(CASES, quick=3))
 def test_covers_the_true_number(examples, share, reviewing):
     rng, covered = np.random.default_rng(examples), 0
     if examples == 50_000:
