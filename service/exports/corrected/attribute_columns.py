@@ -21,7 +21,7 @@ _KINDS: tuple[tuple[Kind, frozenset[str]], ...] = (
     ("float", frozenset({'"UBIGINT"', '"BIGINT"', '"DOUBLE"'})),
     ("boolean", frozenset({'"BOOLEAN"'})),
     ("texts", frozenset({'["NULL"]', '["VARCHAR"]'})),
-    ("pairs", frozenset({'["NULL"]', '[["UBIGINT"]]', '[["BIGINT"]]'})),
+    ("pairs", frozenset({'["NULL"]', '[["UBIGINT"]]', '[["BIGINT"]]', '[["HUGEINT"]]'})),
 )
 # The value of an attribute, `{}` in JSON, in the type of its column.
 _VALUES: dict[Kind, str] = {
@@ -34,12 +34,14 @@ _VALUES: dict[Kind, str] = {
     "pairs": "CAST({} AS BIGINT[][])",
     "json": "CASE WHEN json_type({0}) <> 'NULL' THEN CAST({0} AS VARCHAR) END",
 }
+# A number that is too large is null here.
+_PAIRS = "TRY_CAST({0} AS BIGINT[][])"
 # True for a number that the kind does not hold exactly, and the kind that does.
 _TOO_LARGE: dict[Kind, tuple[str, Kind]] = {
     "integer": ("TRY_CAST({} AS UBIGINT) > 9223372036854775807", "natural"),
     "natural": ("json_type({}) = 'BIGINT'", "json"),
-    "float": ("json_type({0}) <> 'DOUBLE' AND abs(CAST({0} AS DOUBLE)) > 9007199254740992", "json"),
-    "pairs": ("list_max(flatten(TRY_CAST({} AS UBIGINT[][]))) > 9223372036854775807", "json"),
+    "float": ("json_type({0}) <> 'DOUBLE' AND abs(CAST({0} AS DOUBLE)) >= 9007199254740992", "json"),
+    "pairs": (f"list_count(flatten({_PAIRS})) < len(flatten({_PAIRS}))", "json"),
 }
 _JSON_OF_LISTS: tuple[Kind, ...] = ("texts", "pairs")
 
@@ -100,9 +102,9 @@ def _columns(view: View) -> Iterator[tuple[str, Kind]]:
     yield from zip(names, kinds, strict=True)
 
 
-def _kind_of(types: Collection[str] | None) -> Kind:
-    """The kind of a column with values of these types."""
-    known = set(types or ()) - {'"NULL"'}
+def _kind_of(types: Collection[str | None]) -> Kind:
+    """The kind of a column with values of these types; None if an example lacks the attribute."""
+    known = set(types) - {'"NULL"', None}
     return next((kind for kind, of_kind in _KINDS if known <= of_kind), "json")
 
 

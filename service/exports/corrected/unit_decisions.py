@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.exports.corrected.decisions import Decision, all_reviews, decide
-from service.queries.sql import quoted
 from service.queries.view import View
 from service.runs.review_history import ReviewHistory, Standing
 from service.runs.units import UnitKey, unit_json
@@ -143,9 +142,9 @@ def _regions(view: View, standings: Iterable[Standing]) -> dict[_Region, Places]
             wanted[standing.epoch].add(UnitKey.of(standing.counting[0]))
     found: dict[_Region, Places] = {}
     for epoch, keys in wanted.items():
-        ids = ", ".join(quoted(identity) for identity in sorted({key.id for key in keys}))
-        sql = f"SELECT id, unit_offsets, unit_elements FROM {view.stored(epoch)} WHERE id IN ({ids})"
-        for batch in view.batches(sql, rows=64):
+        sql = f"""SELECT id, unit_offsets, unit_elements FROM {view.stored(epoch)}
+            WHERE id IN (SELECT unnest(?::VARCHAR[]))"""
+        for batch in view.batches(sql, [sorted({key.id for key in keys})], rows=64):
             for row in batch.to_pylist():
                 offsets = row["unit_offsets"]
                 for number in range(len(offsets) - 1):

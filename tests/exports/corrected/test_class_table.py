@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import csv
 import io
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -145,6 +148,40 @@ def test_more_attributes_than_columns_are_refused(runs: TempRuns) -> None:
     assert written(runs, "csv", attributes=False).count(b"\n") == 3
 
 
+PAIRS = pa.list_(pa.list_(pa.int64()))
+
+
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [
+        (["a", "", None], pa.string()),
+        ([None, None, None], None),
+        ([1, -2, None], pa.int64()),
+        ([1, 2**64 - 1, None], pa.uint64()),
+        ([-1, 2**64 - 1, None], pa.string()),
+        ([1, 0.5, None], pa.float64()),
+        ([2**53 + 1, 0.5, None], pa.string()),
+        ([True, None, False], pa.bool_()),
+        ([["a"], [], None], pa.list_(pa.string())),
+        ([[[0, 1]], [], None], PAIRS),
+        ([[[0, -1]], [[2, 3]], None], PAIRS),
+        ([[[0, 2**64 - 1]], [[2, 3]], None], pa.string()),
+        (["a", 1, None], pa.string()),
+        ([["a"], [[0, 1]], None], pa.string()),
+    ],
+)
+def test_a_column_has_the_type_of_all_its_values(runs: TempRuns, values: list[Any], kind: pa.DataType | None) -> None:
+    runs.create()
+    put(runs, ["0", "1", "2"], {"x": values, "other": ["a", None, "b"]})
+    table = pq.read_table(io.BytesIO(written(runs, "parquet", {})))
+    assert table.schema.field("other").type == pa.string()
+    assert ("x" in table.schema.names) == (kind is not None)
+    if kind is not None:
+        # The names of the items of lists are not compared.
+        assert table.schema.field("x").type.equals(kind) or str(table.schema.field("x").type) == str(kind)
+    assert [row.get("x") for row in json_rows(runs, reviews={})] == values
+
+
 VALUES = (
     st.text(max_size=4),
     st.integers(-(2**63), 2**64 - 1),
@@ -168,3 +205,16 @@ def test_attributes_come_out_as_they_were_sent(attributes: dict[str, list[Any]])
                 found = row.get(f"attribute_{name}", row.get(name))
                 assert found == values[number], (name, values)
                 assert isinstance(found, bool) == isinstance(values[number], bool)
+
+
+@given(texts=st.lists(st.none() | st.text(st.sampled_from('a",\r\n\t=é '), max_size=6), min_size=3, max_size=3))
+@at_most(30, deadline=None)
+def test_csv_keeps_every_text(texts: list[str | None]) -> None:
+    with temp_runs() as runs:
+        runs.create()
+        put(runs, ["0", "1", "=2"], {"text": texts})
+        content = written(runs, "csv", {}).decode()
+        rows = list(csv.DictReader(io.StringIO(content, newline="")))
+        assert [row["id"] for row in rows] == ["0", "1", "=2"]
+        if any(text is not None for text in texts):
+            assert [row["text"] for row in rows] == [text or "" for text in texts]
