@@ -10,6 +10,7 @@ from service.mining.leases import lease_rows
 from service.mining.listing import QueueFilter, current_rows, members, page
 from service.mining.progress import expected_yield, progress
 from service.mining.queue_table import QueueTable
+from service.mining.verdict_warnings import queue_warnings
 from service.mining.visibility import QueueOf
 from service.queries.view import View
 from service.runs.review_history import ReviewHistory
@@ -40,10 +41,11 @@ def queue_reply(queue: QueueTable, history: ReviewHistory, task: Task) -> Queue:
 def queue_page(store: RunStore, view: View, queue: QueueTable, query: QueueFilter, who: Principal) -> QueuePage:
     """A queue with its expected yield and a page of the rows that match a filter (`service.mining.listing.page`)."""
     history = store.reviews(view.snapshot)
-    precisions = progress(store, view.snapshot, history)["precision"]
+    known = progress(store, view.snapshot, history)
     return {
         **queue_reply(queue, history, view.snapshot.description.task),
-        "expected_yield": expected_yield(queue.expected_errors, precisions),
+        "warnings": [*queue.head["warnings"], *queue_warnings(view.snapshot, known, queue.expected_errors)],
+        "expected_yield": expected_yield(queue.expected_errors, known["precision"]),
         **page(view, QueueOf(queue, history, who), query),
     }
 

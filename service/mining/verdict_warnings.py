@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from service.runs.snapshot import Snapshot
 from service.runs.store import RunStore
 from service.schema.replies.diagnostics import DiagnosticsWarning, WarningCode
 from service.schema.replies.fields import Strategy
-from service.schema.replies.reviews import Precision
+from service.schema.replies.reviews import Precision, Progress
 
 # Smallest number of verdicts of ok or wrong that a warning needs, of each group that it compares.
 MIN_JUDGED = 30
@@ -28,13 +28,30 @@ JUDGED = [WORDS.index("ok"), WORDS.index("wrong")]
 def verdict_warnings(store: RunStore, snapshot: Snapshot, history: ReviewHistory) -> list[DiagnosticsWarning]:
     """Every warning that applies to the verdicts of a run."""
     known = progress(store, snapshot, history)
-    # A structured example is wrong if any of its elements is: its rate says nothing about units.
-    comparable = None if snapshot.description.is_structured else known["error_rate"]
     return [
         *one_sided(_counts_by_reviewer(history)),
-        *no_better_than_random(known["precision"], comparable),
+        *no_better_than_random(known["precision"], _comparable_rate(snapshot, known)),
         *far_from_expected(known["precision"], _expected_shares(reviewed_queues(store, snapshot, history))),
     ]
+
+
+def queue_warnings(snapshot: Snapshot, known: Progress, strategies: Collection[Strategy]) -> list[str]:
+    """Warnings that the verdicts so far give about a queue, without a pass over them.
+
+    Args:
+        snapshot: The run.
+        known: Progress of its reviews.
+        strategies: Strategies of the rows of the queue.
+    """
+    precisions = {strategy: found for strategy, found in known["precision"].items() if strategy in strategies}
+    warnings = no_better_than_random(precisions, _comparable_rate(snapshot, known))
+    return [warning["message"].removesuffix(".") for warning in warnings]
+
+
+def _comparable_rate(snapshot: Snapshot, known: Progress) -> Precision | None:
+    """The error rate of random rows, if it can be compared with the precision of strategies."""
+    # A structured example is wrong if any of its elements is: its rate says nothing about units.
+    return None if snapshot.description.is_structured else known["error_rate"]
 
 
 def _counts_by_reviewer(history: ReviewHistory) -> dict[str | None, Counter[str | None]]:

@@ -139,6 +139,16 @@ def test_many_rows_are_reviewed_and_undone_in_one_step(page: Page, server: Serve
     assert len(posted) == 1
 
 
+def test_after_the_last_row_the_page_tells_where_to_go_on(page: Page, server: ServerProcess) -> None:
+    withdraw_all(server)
+    page.goto(f"{MONDAY}/60")
+    expect(page.locator("[aria-current=true] .rank")).to_have_text("60")
+    page.keyboard.press("1")
+    expect(page.locator(".notice.done")).to_contain_text("No open row follows.")
+    page.locator(".notice.done").get_by_role("link", name="overview").click()
+    expect(page.get_by_role("heading", name="The corrected data set")).to_be_visible()
+
+
 def test_the_link_of_a_row_loads_only_its_page(page: Page, server: ServerProcess) -> None:
     replies: list[str] = []
     page.on("response", lambda reply: replies.append(reply.text()) if "/queues/all?" in reply.url else None)

@@ -7,7 +7,9 @@ from collections.abc import Iterator
 import pytest
 from scipy.stats import binomtest
 
+from service.mining.listing import QueueFilter
 from service.mining.progress import wilson
+from service.mining.queue_pages import queue_page
 from service.mining.queues import create_queue
 from service.mining.requests import QueueRequest
 from service.mining.reviews import add_reviews
@@ -111,14 +113,20 @@ def codes(runs: TempRuns) -> list[str]:
 
 @pytest.mark.parametrize("verdict", ["wrong", "ok"])
 def test_warnings_about_a_run(runs: TempRuns, verdict: str) -> None:
-    reviews = []
+    reviews, queues = [], []
     for strategy in ("top_loss", "random"):
         request = QueueRequest.parse({"strategy": strategy, "budget": 40})
         queue = runs.ask(lambda view, r=request: create_queue(runs.store, view, r, view.weighting(), [])[0])
+        queues.append(queue)
         reviews += [{"id": name, "verdict": verdict, "reviewer": "kim"} for name in queue.ids]
     assert codes(runs) == []
     runs.ask(lambda view: add_reviews(runs.store, view, reviews, ANYONE))
     # Verdicts that are all the same find as many errors at random, and not what the model expects.
+    pages = [
+        runs.ask(lambda view, one=queue: queue_page(runs.store, view, one, QueueFilter(), ANYONE)) for queue in queues
+    ]
+    assert [len(page["warnings"]) for page in pages] == [1, 0]
+    assert pages[0]["warnings"][0].startswith("The rows of top_loss are wrong no more often than rows drawn")
     assert set(codes(runs)) == {"no_better_than_random", "far_from_expected"} | (
         {"one_sided_verdicts"} if verdict == "wrong" else set()
     )

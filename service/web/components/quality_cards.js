@@ -37,7 +37,7 @@ export const predictionText = ({ rows, expected, low, high }) =>
 export function reviewersCard(run, agreement) {
   const { reviewers, num_conflicts: conflicts } = agreement;
   if (!reviewers.some(({ reviewer }) => reviewer !== null)) return null;
-  const hasGold = reviewers.some(({ gold }) => gold.rows > 0);
+  const hasGold = reviewers.some(({ gold }) => gold?.rows);
   return card(
     "Reviewers",
     h("p", {}, agreementText(agreement)),
@@ -56,7 +56,7 @@ export function reviewersCard(run, agreement) {
             h("th", { scope: "row", class: "wrap" }, reviewer ?? "without a name"),
             h("td", { class: "num" }, number(reviewed)),
             h("td", { class: "num" }, number(wrong)),
-            hasGold && h("td", { class: "num" }, gold.rows ? `${number(gold.hits)} of ${number(gold.rows)}` : "–"),
+            hasGold && h("td", { class: "num" }, gold?.rows ? `${number(gold.hits)} of ${number(gold.rows)}` : "–"),
           )
         ),
       ),

@@ -2,6 +2,7 @@
 
 import { announce, h, number } from "../../lib/dom.js";
 import { Reviews } from "../../lib/reviews.js";
+import { toRun } from "../../lib/route.js";
 import { chooseClass } from "../class_dialog.js";
 import { verdictText } from "../labels.js";
 import { notStored, reviewedSince, rowReviewedSince } from "./failed_step.js";
@@ -46,7 +47,24 @@ export class QueueVerdicts {
     if (this.page.free.isOn) this.page.during(() => this.page.free.take(message));
     else if (next) this.page.select(next, { message });
     else if (!this.page.table.next.disabled) this.page.turn(1, { message, open: true });
-    else announce(`${message}No open row follows.`);
+    else this.#showEnd(message);
+  }
+
+  /**
+   * Show that no open row follows, and where to go on.
+   *
+   * @param {string} message
+   */
+  #showEnd(message) {
+    const { page } = this;
+    announce(`${message}No open row follows.`);
+    page.notice.replaceChildren(h(
+      "p",
+      { class: "notice done" },
+      "No open row follows. The ",
+      h("a", { href: toRun(page.run.run) }, "overview"),
+      " has the corrected data set, and makes the next queue.",
+    ));
   }
 
   /**
