@@ -12,7 +12,7 @@ from service.api.http.encoding import request_coding
 from service.api.http.media_types import media_type
 from service.api.http.openapi import JSON
 from service.api.http.timing import Timing
-from service.api.receive import read_json, run_with_body
+from service.api.receive import any_json, read_json, run_with_body
 from service.api.state import service_of
 from service.codecs.base import DecodeOptions
 from service.exports.review_files import column_errors, document_rows_of, file_reviews, is_file, row_reader
@@ -54,19 +54,14 @@ ReviewBody = ReviewList | FileReviews | AnnotationFile
 
 
 @dataclass(frozen=True)
-class _Parser:
-    """Reads the reviews of a body for a run; on a worker thread if the body is large."""
+class _RowsReader:
+    """Reads the reviews in the rows of a file for a run; on a worker thread."""
 
     store: RunStore
     snapshot: Snapshot
     defaults: Mapping[str, object]
 
-    def document(self, value: object) -> ReviewBody:
-        if not is_file(value):
-            return ReviewList(with_defaults(value, self.defaults))
-        return self.rows(document_rows_of(value))
-
-    def rows(self, rows: Iterator[Row]) -> ReviewBody:
+    def read(self, rows: Iterator[Row]) -> FileReviews | AnnotationFile:
         with column_errors():
             first = list(islice(rows, 1))
             if is_export(first) and first:
@@ -93,12 +88,14 @@ async def received_reviews(request: Request, run: str, defaults: Mapping[str, ob
         Also the errors of `read_json`, `run_with_body` and `file_reviews`.
     """
     service, headers = service_of(request), request.headers
-    is_json = media_type(headers) == JSON
-    read = None if is_json else row_reader(headers.get("content-type"))
-    snapshot = await service.runs.do(lambda: service.runs.store.snapshot(run), at_once=True)
-    parser = _Parser(service.runs.store, snapshot, defaults)
-    if read is None:
-        return await read_json(request, parser.document, max_bytes=MAX_DOCUMENT_BYTES)
+    store = service.runs.store
+    if media_type(headers) == JSON:
+        value = await read_json(request, any_json, max_bytes=MAX_DOCUMENT_BYTES)
+        if not is_file(value):
+            return ReviewList(with_defaults(value, defaults))
+        reader = _RowsReader(store, await service.runs.do(lambda: store.snapshot(run), at_once=True), defaults)
+        return await service.threads.run(lambda: reader.read(document_rows_of(value)))
+    rows_of, coding = row_reader(headers.get("content-type")), request_coding(headers.get("content-encoding"))
+    reader = _RowsReader(store, await service.runs.do(lambda: store.snapshot(run), at_once=True), defaults)
     limits = DecodeOptions(max_bytes=service.settings.max_body_bytes, max_rows=MAX_TABLE_ROWS)
-    coding = request_coding(headers.get("content-encoding"))
-    return await run_with_body(request, Timing(), coding, lambda body: parser.rows(read(body, limits)))
+    return await run_with_body(request, Timing(), coding, lambda body: reader.read(rows_of(body, limits)))
