@@ -15,6 +15,7 @@ import pytest
 
 from service.client import LossClient, RunClient
 from service.errors import InvalidRequestError
+from tests.lanes import mostly_slow
 
 TAGS = ["O", "B-PER", "I-PER", "LOC"]
 SENTENCES = {"s1": [0, 0, 0, 3], "s2": [1, -100], "s3": [0, 0], "s4": [3, 3, 3]}
@@ -154,7 +155,7 @@ def test_a_sentence_of_several_epochs_has_the_labels_that_were_sent_last(tokens:
     assert rows["s2"]["tokens"] == ["word0", "word1"]
 
 
-@pytest.mark.parametrize("name", ["csv", "jsonl", "parquet", "arrow"])
+@pytest.mark.parametrize("name", mostly_slow(["csv", "jsonl", "parquet", "arrow"], quick=1))
 @pytest.mark.parametrize("task", ["multi_label", "tokens", "masks"])
 def test_a_run_without_examples_has_a_file_without_rows(loss_client: LossClient, task: str, name: str) -> None:
     config = {"mode": "sigmoid"} if task == "multi_label" else {}
