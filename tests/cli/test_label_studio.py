@@ -75,7 +75,7 @@ def test_personal_tokens_are_exchanged(
     monkeypatch.setenv(TOKEN_VARIABLE, token)
 
     def answer(request: httpx.Request) -> httpx.Response:
-        if request.url.path == "/api/token/refresh":
+        if request.url.path == "/api/token/refresh/":
             assert json.loads(request.content) == {"refresh": token}
             return httpx.Response(200, json={"access": "access"})
         allowed = request.headers["Authorization"] == (f"Token {LEGACY}" if token == LEGACY else "Bearer access")

@@ -120,6 +120,8 @@ def test_the_command_pulls_what_the_webhook_lost(
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LABEL_STUDIO_API_KEY", TOKEN)
         assert pull() == "Stored 2 reviews."
+        # A personal access token, a JSON Web Token.
+        patch.setenv("LABEL_STUDIO_API_KEY", sent(studio.post("/api/token/"))["token"])
         assert pull() == "Stored 0 reviews."
         project.delete(deleted)
         project.update(kept, None, was_cancelled=True)

@@ -82,7 +82,7 @@ def _authorization(client: httpx.Client, token: str) -> str:
     """The header for a token. A personal access token, a JSON Web Token, is exchanged."""
     if token.count(".") != 2:
         return f"Token {token}"
-    access = _json(client.post("/api/token/refresh", json={"refresh": token})).get("access")
+    access = _json(client.post("/api/token/refresh/", json={"refresh": token})).get("access")
     return f"Bearer {access}"
 
 
