@@ -25,10 +25,17 @@ OF_READERS = {
     "POST /runs/{run}/queues",
     "POST /runs/{run}/label-studio/setup",
     "POST /runs/{run}/label-studio/predict",
+    # A signature stands for the key.
+    "POST /runs/{run}/argilla/webhook",
     "POST /session",
     "DELETE /session",
 }
-OF_REVIEWERS = {"POST /runs/{run}/reviews", "POST /runs/{run}/label-studio/webhook"}
+OF_REVIEWERS = {
+    "POST /runs/{run}/reviews",
+    "POST /runs/{run}/label-studio/webhook",
+    "POST /runs/{run}/queues/{queue_name}/next",
+    "DELETE /runs/{run}/queues/{queue_name}/next",
+}
 
 
 @pytest.fixture
