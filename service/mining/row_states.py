@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from threading import Lock
 
@@ -33,12 +33,14 @@ class RowStates:
         num_reviewers: For each row the number of reviewers with a verdict.
         settled: For each row True if its verdict is adjudicated.
         judged: Rows on which a reviewer has a verdict, ascending, by reviewer.
+        reviewed: The row of each review of the run, in the order of arrival; `ABSENT` for those of other rows.
     """
 
     codes: npt.NDArray[np.uint8]
     num_reviewers: npt.NDArray[np.uint16]
     settled: Booleans
     judged: Mapping[str | None, Rows] = field(default_factory=dict)
+    reviewed: Rows = field(default_factory=lambda: NO_ROWS)
 
     @classmethod
     def empty(cls, number: int) -> RowStates:
@@ -110,10 +112,19 @@ class StateTracker:
         return Standing.of(reviews, None, standing.last)
 
     def _after(self, history: ReviewHistory, reviews: Sequence[Review]) -> RowStates:
-        touched = self._touched(reviews)
-        if not touched:
-            return self._states
-        states = self._states
+        keys = [UnitKey.of(review) for review in reviews]
+        rows = self._index.find(keys)
+        states = replace(self._states, reviewed=np.concatenate([self._states.reviewed, rows]))
+        touched: dict[int, tuple[UnitKey, set[str | None]]] = {}
+        for row, key, review in zip(rows.tolist(), keys, reviews, strict=True):
+            if row != ABSENT:
+                touched.setdefault(row, (key, set()))[1].add(review["reviewer"])
+        return self._touch(states, history, touched) if touched else states
+
+    def _touch(
+        self, states: RowStates, history: ReviewHistory, touched: Mapping[int, tuple[UnitKey, set[str | None]]]
+    ) -> RowStates:
+        """The states after reviews of some rows: the key of each, and the authors of these reviews."""
         codes, numbers, settled = states.codes.copy(), states.num_reviewers.copy(), states.settled.copy()
         verdicts = history.verdicts_of(self._epoch)
         added: defaultdict[str | None, list[int]] = defaultdict(list)
@@ -131,15 +142,6 @@ class StateTracker:
             rows = np.union1d(judged.get(reviewer, NO_ROWS), np.array(added[reviewer], np.int64))
             judged[reviewer] = np.setdiff1d(rows, removed[reviewer], assume_unique=True) if removed[reviewer] else rows
         return replace(states, codes=codes, num_reviewers=numbers, settled=settled, judged=judged)
-
-    def _touched(self, reviews: Iterable[Review]) -> dict[int, tuple[UnitKey, set[str | None]]]:
-        """The rows with some of the reviews: the key of each, and the authors of these reviews."""
-        authors: defaultdict[UnitKey, set[str | None]] = defaultdict(set)
-        for review in reviews:
-            authors[UnitKey.of(review)].add(review["reviewer"])
-        keys = list(authors)
-        rows = self._index.find(keys)
-        return {int(row): (key, authors[key]) for row, key in zip(rows.tolist(), keys, strict=True) if row != ABSENT}
 
 
 def _extends(history: ReviewHistory, known: ReviewHistory) -> bool:

@@ -149,14 +149,18 @@ def seen_history(store: RunStore, snapshot: Snapshot, who: Principal) -> ReviewH
     history = store.reviews(snapshot)
     if who.has("owner"):
         return history
-    queues = [queue for queue in outlines(store, snapshot) if queue.is_blind or queue.marks(GOLD) is not None]
-    hidden = {key for queue in queues for key in _hidden_keys(queue, history, who)}
-    return history.without(hidden, who.name) if hidden else history
+    hidden = np.zeros(history.size, np.bool_)
+    for queue in outlines(store, snapshot):
+        if queue.is_blind or queue.marks(GOLD) is not None:
+            hidden |= _is_hidden(queue, history, who)
+    return history.without(hidden.tolist()) if hidden.any() else history
 
 
-def _hidden_keys(queue: QueueTable, history: ReviewHistory, who: Principal) -> list[UnitKey]:
-    hidden = ~queue.tracker.at(history).is_judged_by(who.name)
-    gold = queue.marks(GOLD)
+def _is_hidden(queue: QueueTable, history: ReviewHistory, who: Principal) -> Booleans:
+    """For each review of a run True if it is hidden from a caller who has not judged its row."""
+    states, gold = queue.tracker.at(history), queue.marks(GOLD)
+    hidden = ~states.is_judged_by(who.name)
     if not queue.is_blind and gold is not None:
         hidden &= gold
-    return queue.keys_at(np.flatnonzero(hidden))
+    rows = states.reviewed[: history.size]
+    return (rows != ABSENT) & hidden[rows] if len(hidden) else np.zeros(len(rows), np.bool_)

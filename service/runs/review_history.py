@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import ChainMap, Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
+from itertools import compress
+from operator import not_
 
-import orjson
 from immutables import Map
 
 from service.errors import InvalidRequestError
@@ -18,6 +19,8 @@ from service.schema.replies.reviews import Review, StoredReview
 
 # Largest number of reviewers with a verdict on one example or unit.
 MAX_REVIEWERS = 500
+# Reviews that are removed from a history in the time in which one is added.
+REMOVED_IN_THE_TIME_OF_ONE = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,14 +193,35 @@ class ReviewHistory:
         """The reviews that follow from the last state of an annotation; empty if none does."""
         return self.sources.get((tool, identity), ())
 
-    def without(self, keys: Collection[UnitKey], reviewer: str | None) -> ReviewHistory:
-        """The history without the reviews of some examples and units by others than a reviewer."""
-        reviews = [
-            review for review in self.reviews if review["reviewer"] == reviewer or UnitKey.of(review) not in keys
-        ]
-        # A name of its own: what is cached for all reviews is not for those of this caller.
-        hidden = blake2b(orjson.dumps([reviewer, *map(list, sorted(keys))]), digest_size=16).hexdigest()
-        return ReviewHistory([]).extended([(f"{self.last}-without-{hidden}", reviews)])
+    def without(self, hidden: Sequence[bool]) -> ReviewHistory:
+        """The history without some of its reviews: of each example and unit all of them, or none.
+
+        Args:
+            hidden: For each review True if it is left out.
+        """
+        visible = list(compress(self.log, map(not_, hidden)))
+        # A name of its own: what is cached for all reviews is not for these.
+        last = f"{self.last}-without-{blake2b(bytes(hidden), digest_size=16).hexdigest()}"
+        if len(visible) < (self.size - len(visible)) * REMOVED_IN_THE_TIME_OF_ONE:
+            return ReviewHistory([]).extended([(last, visible)])
+        standings = {epoch: of_epoch.mutate() for epoch, of_epoch in self.standings.items()}
+        last_reviews = {epoch: of_epoch.mutate() for epoch, of_epoch in self.last_reviews.items()}
+        counts = Counter(self.counts)
+        for review in compress(self.log, hidden):
+            key, epoch = place_of(review)
+            standing = standings[epoch].pop(key, None)
+            if standing is not None:
+                counts[standing.verdict] -= 1
+            last_reviews[epoch].pop(key, None)
+        return replace(
+            self,
+            log=visible,
+            size=len(visible),
+            last=last,
+            standings=Map({epoch: of_epoch.finish() for epoch, of_epoch in standings.items()}),
+            last_reviews=Map({epoch: of_epoch.finish() for epoch, of_epoch in last_reviews.items()}),
+            counts=counts,
+        )
 
     def extended(
         self, lists: Iterable[tuple[str, Sequence[Review]]], *, max_reviewers: int | None = None

@@ -84,6 +84,10 @@ def test_the_states_after_each_list_equal_a_scan(lists: list[list[dict[str, Any]
                 review.pop("epoch", None)
         history = history_of(*fitting, history=history)
         check(tracker.at(history), history)
+        rows = {key: row for row, key in enumerate(KEYS)}
+        assert tracker.at(history).reviewed.tolist() == [
+            rows.get(UnitKey.of(review), ABSENT) for review in history.reviews
+        ]
     check(new_tracker().at(history), history)
 
 

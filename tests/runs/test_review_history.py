@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.errors import InvalidRequestError
+from service.runs import review_history
 from service.runs.review_history import MAX_REVIEWERS, ReviewHistory
 from service.runs.units import UnitKey
 from tests.runs.histories import history_of
@@ -166,3 +168,28 @@ def test_the_standing_after_an_earlier_review() -> None:
     withdrawn = history_of(ANN | NONE | {"id": "a"}, history=history)
     assert withdrawn.standing(A) is None
     assert withdrawn.standings_after({(A, None): withdrawn.reviews[-1]["review"]}) == {}
+
+
+@pytest.mark.parametrize("hidden", [{"a"}, {"b", "c"}, {"a", "b", "c"}, set()])
+@pytest.mark.parametrize("cost", [0.0, 1000.0])
+def test_a_history_without_some_examples_is_that_of_the_other_reviews(
+    hidden: set[str], cost: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(review_history, "REMOVED_IN_THE_TIME_OF_ONE", cost)
+    whole = history_of(
+        {"id": "a", "verdict": "ok"},
+        {"id": "b", "verdict": "wrong", "unit": 3, "epoch": 1},
+        {"id": "b", "verdict": "wrong"},
+        {"id": "a", "verdict": None},
+        {"id": "c", "verdict": "ok"},
+        {"id": "c", "verdict": "wrong", "reviewer": "kim"},
+        {"id": "a", "verdict": "unsure"},
+    )
+    seen = whole.without([review["id"] in hidden for review in whole.reviews])
+    reviews = [review for review in whole.reviews if review["id"] not in hidden]
+    assert seen.reviews == reviews
+    assert {key.id for key in seen.verdicts} == {"a", "b", "c"} - hidden
+    assert all(seen.verdicts[key] == whole.verdicts[key] for key in seen.verdicts)
+    assert +Counter(seen.counts) == Counter(standing.verdict for standing in seen.current)
+    assert (seen.last_review(UnitKey("a")) is None) == ("a" in hidden)
+    assert len(whole.current) == 4
