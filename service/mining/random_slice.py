@@ -21,7 +21,7 @@ LEAST_OTHERS = 10
 
 
 @dataclass(frozen=True)
-class Verdicts:
+class ExampleVerdicts:
     """Verdicts on whole examples.
 
     Args:
@@ -35,7 +35,7 @@ class Verdicts:
     undecided: set[str] = field(default_factory=set)
 
     @classmethod
-    def of(cls, view: View, epoch: int, history: ReviewHistory) -> Verdicts:
+    def of(cls, view: View, epoch: int, history: ReviewHistory) -> ExampleVerdicts:
         """The verdicts on the examples of an epoch. An example with a wrong unit is wrong."""
         verdicts, standings = cls(), history.verdicts_of(epoch)
         known = ids_of_epoch(view, epoch, {key.id for key in standings})
@@ -94,7 +94,7 @@ def random_slice(
         queues: All queues of the run.
         history: The reviews of the run.
     """
-    verdicts = Verdicts.of(view, epoch, history)
+    verdicts = ExampleVerdicts.of(view, epoch, history)
     drawn_at = min((queue.head["created_at"] for queue in drawn_queues), default="")
     names = {str(queue.head["name"]) for queue in drawn_queues}
     others = {str(queue.head["name"]) for queue in queues} - names
