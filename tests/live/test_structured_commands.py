@@ -118,7 +118,7 @@ def test_a_run_from_its_file_to_its_reviews(
     focal_loss("review", name, "--wrong", case.wrong, "--unit", case.unit, "--queue", "monday")
     unit = json.loads(case.unit)
     expected = [("e0", unit, "unsure", None), ("e0", unit, "wrong", case.label)]
-    assert [(r["id"], r["unit"], r["verdict"], r["label"]) for r in run.reviews()["reviews"]] == expected
+    assert [(r["id"], r["unit"], r["verdict"], r["label"]) for r in run.reviews(history=True)["reviews"]] == expected
     for ending in ("csv", "jsonl", "parquet"):
         exported = tmp_path / f"exported.{ending}"
         focal_loss("export", name, "--queue", "monday", "--output", exported)
