@@ -76,7 +76,7 @@ def predictions(
 
     The row of a task is the row with the id `data.external_id`, else `data.id`. A task without a row gets an empty
     result and the score 1, after all others. A suggestion that is not a label of the configuration
-    is left out.
+    is left out, and so is one that the export has hidden.
 
     Args:
         tasks: Tasks of a request of Label Studio.
@@ -91,8 +91,12 @@ def predictions(
     ids_of_tasks = [example_ids(task) for task in tasks]
     rows = lookup(list(dict.fromkeys(identity for ids in ids_of_tasks for identity in ids)))
     return [
-        _prediction(next((rows[identity] for identity in ids if identity in rows), None), control, options)
-        for ids in ids_of_tasks
+        _prediction(
+            next((rows[identity] for identity in ids if identity in rows), None),
+            None if _hides_suggestion(task) else control,
+            options,
+        )
+        for task, ids in zip(tasks, ids_of_tasks, strict=True)
     ]
 
 
@@ -136,6 +140,12 @@ def example_ids(task: Mapping[str, object]) -> list[str]:
     data = task.get("data")
     values = [data.get(key) for key in DATA_KEYS] if isinstance(data, dict) else []
     return [str(value) for value in values if isinstance(value, str | int) and not isinstance(value, bool)]
+
+
+def _hides_suggestion(task: Mapping[str, object]) -> bool:
+    """True for a task that was exported without the suggestion of its row."""
+    data = task.get("data")
+    return isinstance(data, dict) and data.get("suggestion") == "hidden"
 
 
 def _prediction(row: ExportRow | None, control: Control | None, options: ExportOptions) -> Prediction:

@@ -119,6 +119,13 @@ def test_the_suggestion_fills_in_the_first_choices_of_the_configuration() -> Non
     assert (region["from_name"], region["to_name"], region["value"]) == ("kind", "img", {"choices": ["dog"]})
 
 
+def test_a_task_that_hides_the_suggestion_has_its_score_only() -> None:
+    shown, hidden = predictions(
+        [task_with(id="row-17"), task_with(id="row-17", suggestion="hidden")], Lookup(), options()
+    )
+    assert hidden == {**shown, "result": []} != shown
+
+
 @pytest.mark.parametrize("config", [None, "", "  \n"])
 def test_without_a_configuration_the_options_apply(config: str | None) -> None:
     control = read_control(config, options(from_name="f", to_name="t"))
