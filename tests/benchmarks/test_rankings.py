@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from benchmarks.rankings.data_sets import DataSet
-from benchmarks.rankings.experiment import WITH_BAR, Finding, findings
+from benchmarks.rankings.experiment import LINEAR, WITH_BAR, Finding, findings
 from benchmarks.rankings.noise import KINDS, RATE
 from benchmarks.rankings.review import QUEUE, fixed, recommended, reranked
 from benchmarks.rankings.scores import scores, scores_of_epochs
@@ -98,6 +98,8 @@ def test_every_ranking_is_measured_by_every_model() -> None:
         # The classes lie apart, so that most wrong labels are found, but not by a score that ignores the label.
         assert shares["recommended"] > 0.6 > shares["ambiguous"]
     assert all(0 <= one.found <= 1 for one in found)
+    linear = list(findings(DataSet("blobs", features, labels), seed=0, linear_only=True))
+    assert linear == [one for one in found if one.model == LINEAR]
 
 
 def test_tables_have_the_means_and_missed_bars_are_named() -> None:
