@@ -17,7 +17,7 @@ from service.mining.random_slice import control_queues, random_slice
 from service.queries.view import View
 from service.runs.review_history import ReviewHistory
 from service.runs.store import RunStore
-from service.schema.replies.remaining import NextRows, Remaining, RemainingStatus
+from service.schema.replies.remaining import LabelsLeft, NextRows, Remaining, RemainingStatus
 
 
 def remaining(
@@ -42,21 +42,32 @@ def remaining(
     Raises:
         UnknownQueueError: The run has no queue of a name, or the one of `control` has no random rows of all examples.
     """
-    history, num_examples = store.reviews(view.snapshot), view.num_examples(epoch)
-    queues = outlines(store, view.snapshot)
-    drawn = control_queues(queues, num_examples, control)
+    history, queues = store.reviews(view.snapshot), outlines(store, view.snapshot)
+    drawn = control_queues(queues, view.num_examples(epoch), control)
     if control is not None and not drawn:
         raise UnknownQueueError(
             f"run {view.snapshot.name} has no queue {control[:100]} with random rows of all examples of epoch {epoch}"
         )
+    state = history.last, history.size, [(one.head["name"], one.identity) for one in queues]
+    left = view.cached(
+        ("labels left", epoch, control, state), lambda: _labels_left(view, epoch, drawn, queues, history)
+    )
+    following = view.cached(
+        ("next rows", queue_name, rows, state), lambda: _next(store, view, history, queues, queue_name, rows)
+    )
+    return {"run": view.snapshot.name, **left, "next": following}
+
+
+def _labels_left(
+    view: View, epoch: int, drawn: Sequence[QueueTable], queues: Sequence[QueueTable], history: ReviewHistory
+) -> LabelsLeft:
     evidence, slice_reply = random_slice(view, epoch, drawn, queues, history)
     status = _status(drawn, evidence)
     return {
-        "run": view.snapshot.name,
         "epoch": epoch,
         "status": status,
         "message": _message(status, evidence),
-        "num_examples": num_examples,
+        "num_examples": view.num_examples(epoch),
         "num_judged": evidence.apart_judged + evidence.population_judged,
         "num_wrong": evidence.apart_wrong + evidence.population_wrong,
         "num_left": evidence.num_left,
@@ -65,7 +76,6 @@ def remaining(
         "upper": evidence.upper(),
         "upper_if_undecided_wrong": evidence.upper_if_undecided_wrong(),
         "slice": slice_reply,
-        "next": _next(store, view, history, queues, queue_name, rows),
     }
 
 

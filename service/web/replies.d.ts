@@ -711,7 +711,6 @@ export interface RejectedRow {
 }
 
 export interface Remaining {
-  run: string;
   epoch: number;
   status: "no_random_slice" | "too_few_verdicts" | "none_found" | "estimated";
   message: string;
@@ -724,6 +723,7 @@ export interface Remaining {
   upper: number | null;
   upper_if_undecided_wrong: number | null;
   slice: RandomSlice;
+  run: string;
   next: NextRows | null;
 }
 

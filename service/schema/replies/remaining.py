@@ -57,10 +57,9 @@ class NextRows(TypedDict):
     ]
 
 
-class Remaining(TypedDict):
-    """The wrong labels that are left in a run, and what the next rows of a queue will find."""
+class LabelsLeft(TypedDict):
+    """The wrong labels that are left in a run."""
 
-    run: str
     epoch: Annotated[int, Field(ge=0)]
     status: Annotated[
         RemainingStatus,
@@ -83,4 +82,10 @@ class Remaining(TypedDict):
         Count | None, Field(description="The same if the label of each undecided row of the sample is wrong")
     ]
     slice: RandomSlice
+
+
+class Remaining(LabelsLeft):
+    """The wrong labels that are left in a run, and what the next rows of a queue will find."""
+
+    run: str
     next: Annotated[NextRows | None, Field(description="null if the run has no queue")]
