@@ -257,11 +257,14 @@ def test_a_conflict_fits_its_window_and_axe_accepts_it(
     page = watched.page
     page.goto(f"{MONDAY}/1")
     expect(said(page)).to_contain_text("The reviewers disagree")
+    page.get_by_role("button", name="Your name …").click()
+    page.get_by_label("Stands beside your verdicts").fill("Wolfeschlegelsteinhausenbergerdorff the Elder of Philadelphia")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("button", name="Wolfe")).to_be_visible()
     check_layout(page)
     assert serious_violations(page, axe) == []
     page.screenshot(path=folder / f"conflict-{width}-{scheme}.png", full_page=width == 390)
     review(server, row, "unsure", reviewer="Max")
-    page.get_by_role("button", name="Not now").click()
     page.keyboard.press("1")
     expect(page.get_by_role("alert")).to_contain_text("Max said")
     check_layout(page)

@@ -131,7 +131,8 @@ function numbers(run, diagnostics) {
     tile(
       "Reviewed",
       number(run.reviews.num_reviewed),
-      `${number(run.reviews.num_wrong)} wrong, ${number(run.reviews.num_ok)} kept`,
+      `${number(run.reviews.num_wrong)} wrong, ${number(run.reviews.num_ok)} kept` +
+        (run.reviews.num_conflict ? `, ${number(run.reviews.num_conflict)} in conflict` : ""),
     ),
   );
 }
