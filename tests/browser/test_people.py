@@ -258,7 +258,9 @@ def test_a_conflict_fits_its_window_and_axe_accepts_it(
     page.goto(f"{MONDAY}/1")
     expect(said(page)).to_contain_text("The reviewers disagree")
     page.get_by_role("button", name="Your name …").click()
-    page.get_by_label("Stands beside your verdicts").fill("Wolfeschlegelsteinhausenbergerdorff the Elder of Philadelphia")
+    page.get_by_label("Stands beside your verdicts").fill(
+        "Wolfeschlegelsteinhausenbergerdorff the Elder of Philadelphia"
+    )
     page.keyboard.press("Enter")
     expect(page.get_by_role("button", name="Wolfe")).to_be_visible()
     check_layout(page)
