@@ -14,7 +14,9 @@ Document = Mapping[str, Any]
 FURTHER_PARAMETERS = "attributes"
 
 
-def worst_requests(document: Document, route: str, size: int, paths: Mapping[str, str]) -> Iterator[WorstRequest]:
+def worst_requests(
+    document: Document, route: str, size: int, paths: Mapping[str, str], *, bodies: bool = True
+) -> Iterator[WorstRequest]:
     """The worst requests of a route that the document describes.
 
     Args:
@@ -22,6 +24,7 @@ def worst_requests(document: Document, route: str, size: int, paths: Mapping[str
         route: Method and path.
         size: Bytes of a body.
         paths: Values of the parameters of paths.
+        bodies: False for the smallest body only.
     """
     method, _, template = route.partition(" ")
     operation = document["paths"].get(template, {}).get(method.lower())
@@ -33,8 +36,8 @@ def worst_requests(document: Document, route: str, size: int, paths: Mapping[str
     names |= {"queue_name": NEW} if method == "PATCH" else {}
     path = template.format_map({name: quote(value, safe="{}") for name, value in names.items()})
     content = operation.get("requestBody", {}).get("content", {})
-    bodies = Values(definitions, size)
-    smallest = bodies.smallest(content["application/json"]["schema"]) if "application/json" in content else None
+    values = Values(definitions, size)
+    smallest = values.smallest(content["application/json"]["schema"]) if "application/json" in content else None
 
     def request(name: str, path: str, value: Any) -> WorstRequest:
         return WorstRequest(method, name, path) if value is None else json_request(method, name, path, value)
@@ -48,8 +51,8 @@ def worst_requests(document: Document, route: str, size: int, paths: Mapping[str
         if parameter["in"] == "path" and parameter["name"] in template:
             long = template.format_map(names | {parameter["name"]: "x" * min(size, LONGEST_URL)})
             yield request(f"path {parameter['name']}: long", long, smallest)
-    if smallest is not None:
-        for place, value in bodies.worst(content["application/json"]["schema"]):
+    if smallest is not None and bodies:
+        for place, value in values.worst(content["application/json"]["schema"]):
             yield request(f"JSON {place}", path, value)
         for name, text in (("spaces", b" " * size), ("one string", b'"' + b"x" * size + b'"'), ("digits", b"9" * size)):
             yield request(f"JSON {name}", path, text)

@@ -16,6 +16,11 @@ from tests.bounds.worst import Bench, documented_routes
 from tests.bounds.worst_request import MB, routes_of
 
 SIZE = MB // 2
+# Routes that read the same JSON as another one. `make soak` sends its parts to them, too.
+SAME_BODIES = (
+    "PUT /runs/{run}/epochs/{epoch}/batches/{batch}",
+    "POST /v2/models/{model}/versions/{version}/infer",
+)
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +49,7 @@ def test_no_route_is_forgotten(tmp_path: Path) -> None:
 @pytest.mark.live
 @pytest.mark.slow
 def test_worst_requests_are_bounded(bench: Bench, record_property: Callable[[str, object], None]) -> None:
-    results = [result for route in bench.routes() for result in bench.measure(route)]
+    results = [result for route in bench.routes() for result in bench.measure(route, bodies=route not in SAME_BODIES)]
     missed = [f"{result.line} | {'; '.join(result.faults)}" for result in results if result.faults]
     assert not missed, "\n".join(missed)
     # Without their runs the requests would cost nothing.

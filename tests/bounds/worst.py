@@ -36,9 +36,9 @@ def documented_routes(document: Mapping[str, Any]) -> set[str]:
     return {f"{method.upper()} {path}" for path, methods in document["paths"].items() for method in methods}
 
 
-def requests_of(document: Mapping[str, Any], route: str, size: int) -> Iterator[WorstRequest]:
-    """The worst requests of a route, with bodies of about `size` bytes."""
-    yield from worst_requests(document, route, size, PATHS)
+def requests_of(document: Mapping[str, Any], route: str, size: int, *, bodies: bool = True) -> Iterator[WorstRequest]:
+    """The worst requests of a route, with bodies of about `size` bytes; without `bodies` only those made by hand."""
+    yield from worst_requests(document, route, size, PATHS, bodies=bodies)
     if route in BY_HAND:
         yield from BY_HAND[route](size)
 
@@ -80,10 +80,10 @@ class Bench:
         """All routes of the service."""
         return sorted({*documented_routes(self.document), *BY_HAND})
 
-    def measure(self, route: str) -> Iterator[Measurement]:
-        """Measure the worst requests of a route; a request that misses a bar is tried again."""
-        for request in requests_of(self.document, route, self._size):
-            self._warm_up(route)
+    def measure(self, route: str, *, bodies: bool = True) -> Iterator[Measurement]:
+        """Measure the worst requests of a route (see `requests_of`); one that misses a bar is tried again."""
+        for request in requests_of(self.document, route, self._size, bodies=bodies):
+            self._warm_up(route, bodies)
             for attempt in range(1, TRIES + 1):
                 server = self.server
                 result = measure(server, request, next(self._names))
@@ -99,13 +99,13 @@ class Bench:
         runs = httpx.get(f"{self.server.url}/runs", timeout=60).raise_for_status().json()["runs"]
         return {run["run"] for run in runs if not run["run"].startswith("new")}
 
-    def _warm_up(self, route: str) -> None:
+    def _warm_up(self, route: str, bodies: bool) -> None:
         """Send small requests first: modules and compiled code that a route loads once do not count."""
         server = self.server
         if route not in self._warm:
             self._warm.add(route)
             with httpx.Client(base_url=server.url, timeout=60, verify=False) as client:
-                for request in requests_of(self.document, route, WARM_UP_BYTES):
+                for request in requests_of(self.document, route, WARM_UP_BYTES, bodies=bodies):
                     for one in (*request.before, request):
                         with suppress(httpx.TransportError):
                             send(client, _of_small_runs(one), next(self._names))
