@@ -90,7 +90,7 @@ def filled_in(content: bytes, changes: dict[str, dict[str, str]]) -> bytes:
     return text.getvalue().encode()
 
 
-@pytest.mark.parametrize("format", mostly_slow(FORMATS, quick=3))
+@pytest.mark.parametrize("format", mostly_slow(FORMATS, quick=2))
 def test_an_export_comes_back_to_the_same_verdicts(client: httpx.Client, run: str, format: str) -> None:
     content, headers = export(client, run, format)
     # Nobody has touched a row, and one has the verdict `conflict`.
@@ -142,7 +142,7 @@ def test_any_reviews_come_back_in_every_format(
         assert verdicts(client, PATHS[1]) == expected
 
 
-@pytest.mark.parametrize(("task", "format"), mostly_slow(STRUCTURED, quick=2))
+@pytest.mark.parametrize(("task", "format"), mostly_slow(STRUCTURED, quick=1))
 def test_the_verdicts_of_units_come_back(client: httpx.Client, task: str, format: str) -> None:
     description, batch = BATCHES[task]
     for path in PATHS:
@@ -182,6 +182,7 @@ def test_only_what_a_person_has_changed_is_his(client: httpx.Client, run: str) -
     assert counts(post(client, run, later, headers, reviewer="max")) == (0, 6, 1)
 
 
+@pytest.mark.slow
 def test_an_owner_settles_conflicts_in_a_file(client: httpx.Client, run: str) -> None:
     content, headers = export(client, run, "csv")
     settled = filled_in(content, {"aGVsbG8=": {"verdict": "wrong", "verdict_label": "größe"}})
@@ -191,6 +192,7 @@ def test_an_owner_settles_conflicts_in_a_file(client: httpx.Client, run: str) ->
     assert counts(post(client, run, settled, headers, reviewer="ada", adjudicate="true")) == (0, 6, 1)
 
 
+@pytest.mark.slow
 def test_the_last_row_about_an_example_counts(client: httpx.Client, run: str) -> None:
     verdicts = [("ok", None), ("wrong", None), ("ok", "lee")]
     rows = [{"id": "007", "verdict": verdict, "reviewer": reviewer} for verdict, reviewer in verdicts]
@@ -215,7 +217,7 @@ ERRORS = [
 ]
 
 
-@pytest.mark.parametrize(("content", "headers", "query", "status", "says"), mostly_slow(ERRORS, quick=3))
+@pytest.mark.parametrize(("content", "headers", "query", "status", "says"), mostly_slow(ERRORS, quick=2))
 def test_an_error_names_the_row_and_nothing_is_stored(
     client: httpx.Client, run: str, content: bytes, headers: Any, query: Any, status: int, says: str
 ) -> None:
@@ -230,6 +232,7 @@ def test_an_error_names_the_row_and_nothing_is_stored(
     assert client.get(f"{run}/reviews?history=true").json()["reviews"] == before
 
 
+@pytest.mark.slow
 def test_a_compressed_file_and_a_list_with_defaults(client: httpx.Client, run: str) -> None:
     content = gzip.compress(b"id\tverdict\n5\tok\n")
     headers = {"Content-Type": "text/tab-separated-values", "Content-Encoding": "gzip"}
@@ -254,7 +257,7 @@ def annotation(number: int, label: str | None, updated_at: str = "2026-11-30T12:
     }
 
 
-@pytest.mark.parametrize("media_type", ["application/json", "application/x-ndjson"])
+@pytest.mark.parametrize("media_type", mostly_slow(["application/json", "application/x-ndjson"], quick=1))
 def test_an_export_of_label_studio_is_read_by_its_annotations(client: httpx.Client, run: str, media_type: str) -> None:
     exported, _ = export(client, run, "label-studio")
     tasks = json.loads(exported)
@@ -279,6 +282,7 @@ def test_an_export_of_label_studio_is_read_by_its_annotations(client: httpx.Clie
     assert [one for one in client.get(f"{run}/reviews").json()["reviews"] if "source" in one] == of_tool
 
 
+@pytest.mark.slow
 def test_a_file_without_suggestions_tells_none_and_its_reviews_say_so(client: httpx.Client, run: str) -> None:
     queue = {"name": "blank", "strategy": "top_loss", "budget": 7, "without_suggestion": 1, "exclude_reviewed": False}
     client.post(f"{run}/queues", json=queue).raise_for_status()
