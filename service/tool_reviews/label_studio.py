@@ -126,7 +126,7 @@ def _annotation(task: Object, annotation: Object, project: Object, run: str) -> 
     labels = [region for region in regions if region.get("from_name") not in (VERDICT_CONTROL, COMMENT_CONTROL)]
     verdict = _texts(regions, VERDICT_CONTROL, "choices")
     return Annotation(
-        source=_source(annotation),
+        source=_source(annotation, task),
         id=ids[0],
         reviewer=_reviewer(annotation.get("completed_by")),
         queue=queue if isinstance(queue := meta.get("queue"), str) else None,
@@ -143,8 +143,8 @@ def _annotation(task: Object, annotation: Object, project: Object, run: str) -> 
     )
 
 
-def _source(annotation: Object) -> ReviewSource:
-    number, project = json_number(annotation.get("id")), json_number(annotation.get("project"))
+def _source(annotation: Object, task: Object) -> ReviewSource:
+    number, project = json_number(annotation.get("id")), json_number(annotation.get("project", task.get("project")))
     # Old versions have no unique ids.
     identity = annotation.get("unique_id") or f"{project}/{number}"
     source: ReviewSource = {

@@ -62,6 +62,14 @@ def test_a_pull_adds_and_withdraws(run: RunClient, studio: Callable[[Studio], No
     assert pull() == (1, [])
     (review,) = run.reviews()["reviews"]
     assert (review["id"], review["verdict"]) == ("b", "ok")
+    # An older annotation of the same person, which does not count, was deleted too.
+    export.append(tasks_of(event_of("b", [choice("ham")], number=4, second=5))[0])
+    assert pull() == (1, [])
+    export.clear()
+    assert pull()[0] > 0
+    assert run.reviews()["reviews"] == []
+    export[:] = tasks_of(event_of("b", [choice("spam")], number=5, second=9))
+    assert pull() == (1, [])
     # Those of other projects stay.
     export.clear()
     assert pull(project=2) == (0, [])

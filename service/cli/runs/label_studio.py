@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from service.schema.replies.exports import AnnotationsReply, RefusedAnnotation
 
 TOKEN_VARIABLE = "LABEL_STUDIO_API_KEY"
-TASKS_AT_ONCE = 500
+TASKS_AT_ONCE, DELETIONS_AT_ONCE = 500, 10_000
 # Label Studio writes the export of a project while the client waits.
 EXPORT_TIMEOUT_S = 600.0
 CONNECT_TIMEOUT_S = 10.0
@@ -38,7 +38,7 @@ def pull_annotations(run: RunClient, url: str, project: int) -> Iterator[Annotat
     # Before the export, so that an annotation that is made meanwhile is not taken for a deleted one.
     known = _known_annotations(run, project)
     tasks = exported_tasks(url, project)
-    present = {annotation.get("unique_id") for task in tasks for annotation in task["annotations"]}
+    present = {annotation.get("id") for task in tasks for annotation in task["annotations"]}
     annotated = [task for task in tasks if task["annotations"]]
     for start in range(0, len(annotated), TASKS_AT_ONCE):
         part = annotated[start : start + TASKS_AT_ONCE]
@@ -46,10 +46,11 @@ def pull_annotations(run: RunClient, url: str, project: int) -> Iterator[Annotat
             yield run.send_label_studio_event(_event(part, project))
         except (InvalidRequestError, UnknownExampleError) as err:
             yield _refused(part, err)
-    deleted = [{"id": number} for identity, number in known.items() if identity not in present]
-    if deleted:
+    deleted = [{"id": number} for number in known if number not in present]
+    for start in range(0, len(deleted), DELETIONS_AT_ONCE):
+        some = deleted[start : start + DELETIONS_AT_ONCE]
         yield run.send_label_studio_event(
-            {"action": "ANNOTATIONS_DELETED", "annotations": deleted, "project": {"id": project}}
+            {"action": "ANNOTATIONS_DELETED", "annotations": some, "project": {"id": project}}
         )
 
 
@@ -96,18 +97,15 @@ def _json(reply: httpx.Response) -> Any:
         fail(f"{reply.url} does not answer in JSON: is this the address of Label Studio?", SERVICE_FAILED)
 
 
-def _known_annotations(run: RunClient, project: int) -> dict[str, int]:
-    """The ids and numbers of the annotations of a project whose reviews count."""
-    sources = (review.get("source") for review in run.reviews()["reviews"])
-    return {
-        source["id"]: source["annotation"]
-        for source in sources
-        if source is not None and source.get("project") == project and "annotation" in source
-    }
+def _known_annotations(run: RunClient, project: int) -> list[int]:
+    """The numbers of all annotations of a project that have made reviews, also of those that do not count now."""
+    sources = (review.get("source") for review in run.reviews(history=True)["reviews"])
+    numbers = (source.get("annotation") for source in sources if source and source.get("project") == project)
+    return sorted({number for number in numbers if number is not None})
 
 
 def _event(tasks: Sequence[Task], project: int) -> dict[str, object]:
     """The event that Label Studio sends for several new annotations."""
     annotations = [{**annotation, "task": task["id"]} for task in tasks for annotation in task["annotations"]]
-    shown = [{"id": task["id"], "data": task.get("data"), "meta": task.get("meta")} for task in tasks]
+    shown = [{name: task.get(name) for name in ("id", "data", "meta", "project")} for task in tasks]
     return {"action": "ANNOTATIONS_CREATED", "annotation": annotations, "task": shown, "project": {"id": project}}
