@@ -38,7 +38,6 @@ from service.formats.name_lists import split_names
 from service.mining.leases import MAX_LEASED_ROWS
 from service.mining.listing import CLASSES, QueueFilter, VerdictFilter, parse_order
 from service.mining.listing import SORTABLE as QUEUE_SORTABLE
-from service.mining.next_rows import MAX_NEXT_ROWS
 from service.queries.filters import Filter
 from service.queries.order import SORTABLE
 from service.queries.view import SCORE_NAMES
@@ -51,7 +50,6 @@ from service.schema.replies.dynamics import Region
 from service.schema.replies.exports import ExportFormatName, MaskTag
 
 MAX_LIMIT = 100_000
-MAX_CONFLICTS = 1000
 BY_NAME = "by number or name; repeated: one of these"
 T = TypeVar("T")
 
@@ -195,32 +193,6 @@ class CompareQuery(GainQuery):
     top: Annotated[int, Digits(1)] | None = Field(
         None, description="Number of examples that count as the hardest; default: 1 %, at least 10"
     )
-
-
-class RemainingQuery(QueryModel):
-    """Random rows and next rows of an estimate of the wrong labels that are left."""
-
-    epoch: Epoch = Field(None, description="Epoch of the examples: `last` (default), or a number")
-    queue: str | None = Field(
-        None,
-        description="Queue of the prediction; default: the newest one with open rows",
-        json_schema_extra={"pattern": f"^{NAME.pattern}$"},
-    )
-    rows: Annotated[int, Digits(1, MAX_NEXT_ROWS)] | None = Field(
-        None, description="Number of next rows to predict; default: 10, 100, 1000 and all open rows"
-    )
-    control: str | None = Field(
-        None,
-        description="Name of the only queue whose random rows count; default: all queues",
-        json_schema_extra={"pattern": f"^{NAME.pattern}$"},
-    )
-
-
-class AgreementQuery(QueryModel):
-    """Page of the conflicts between reviewers."""
-
-    limit: Annotated[int, Digits(0, MAX_CONFLICTS)] = Field(50, description="Maximum number of conflicts")
-    offset: Annotated[int, Digits()] = Field(0, description="Number of conflicts before the page")
 
 
 class NewQueueQuery(WhatIfQuery):

@@ -11,7 +11,8 @@ from service.api.http.openapi import ROWS, problems
 from service.api.http.path_types import OtherRunName, RunName
 from service.api.http.query_types import refuse_repeated_parameters
 from service.api.principals import principal_of
-from service.api.queries import AgreementQuery, GainQuery, RemainingQuery
+from service.api.quality_queries import AgreementQuery, RemainingQuery
+from service.api.queries import GainQuery
 from service.api.state import service_of
 from service.diagnostics.gain import gain
 from service.errors import InvalidConfigError, UnknownEpochError, UnknownQueueError
