@@ -18,6 +18,7 @@ from service.diagnostics.annotators.annotations import Annotations
 from service.diagnostics.annotators.annotator_table import annotator_table
 from service.diagnostics.annotators.crowdlab import crowdlab
 from service.diagnostics.annotators.model_votes import model_votes
+from service.diagnostics.annotators.temperature import best_temperatures
 
 ROUNDS = 3
 EXAMPLES, ANNOTATORS, CLASSES = 100_000, 40, 10
@@ -74,7 +75,9 @@ class _Crowd:
         return annotator_table(annotations, crowdlab(annotations, model_votes(annotations, self._chunks())))
 
     def active_lab(self) -> Any:
-        return active_lab(self._annotations(), self._chunks)
+        annotations = self._annotations()
+        temperatures = best_temperatures(annotations, self._chunks)
+        return [active_lab(annotations, self._chunks, temperature) for temperature in temperatures]
 
     def cleanlab_consensus(self) -> Any:
         from cleanlab.multiannotator import get_label_quality_multiannotator

@@ -93,4 +93,7 @@ _BY_STRATEGY: dict[Strategy, Callable[[QueueRow], str]] = {
         f"The consensus of the annotators has a probability of only {percent(row['score'])}"
     ),
     "active_lab": lambda row: f"One more label tells much here, ActiveLab score {row['score']:.4g}",
+    "active_lab_calibrated": lambda row: (
+        f"One more label tells much here, calibrated ActiveLab score {row['score']:.4g}"
+    ),
 }

@@ -27,7 +27,7 @@ MAX_ATTRIBUTE_NAME = 1000
 OtherRun = Annotated[str, Field(pattern=f"^{NAME.pattern}$")]
 AttributeName = Annotated[str, Field(max_length=MAX_ATTRIBUTE_NAME)]
 # The strategies that rank by the consensus of annotators.
-OF_CONSENSUS: frozenset[str] = frozenset({"consensus_quality", "active_lab"})
+OF_CONSENSUS: frozenset[str] = frozenset({"consensus_quality", "active_lab", "active_lab_calibrated"})
 Bound = Annotated[float, Field(allow_inf_nan=False)] | None
 
 
@@ -123,7 +123,8 @@ class QueueRequest(BaseModel):
         first: For `area_under_margin`: number of the first epochs to use.
         margin: For `semi_hard`: largest logit margin.
         share: For `top_share`: share of the loss.
-        reviewers: For `consensus_quality` and `active_lab`: true to count the reviewers of the run as annotators.
+        reviewers: For `consensus_quality`, `active_lab` and `active_lab_calibrated`: true to count the reviewers of the
+            run as annotators.
         overlap: Number of reviewers of each row.
         blind: True to hide the verdicts on a row from a reviewer who has not judged it.
         without_suggestion: Share of the rows that are shown without the class that the model suggests.

@@ -266,7 +266,8 @@ def _consensus(rows: Rows, score: str) -> Ranking:
             f"consensus_quality ranks examples that annotators labelled, and run {run} has none: send annotations first"
         )
         raise InvalidRequestError(msg)
-    name = rows.view.register("consensus", table.select(["batch", "row", "consensus", "quality", "active_lab"]))
+    columns = dict.fromkeys(("batch", "row", "consensus", "quality", score))
+    name = rows.view.register("consensus", table.select([*columns]))
     # The model suggests a class for examples without annotations.
     suggested, suggested_p = (
         f"CASE WHEN consensus IS NULL THEN {of_model} WHEN consensus != target THEN {of_consensus} END"
@@ -295,4 +296,5 @@ _STRATEGIES: dict[Strategy, Callable[[Rows], Ranking]] = {
     "label_quality": _lowest("label_quality"),
     "consensus_quality": lambda rows: _consensus(rows, "quality"),
     "active_lab": lambda rows: _consensus(rows, "active_lab"),
+    "active_lab_calibrated": lambda rows: _consensus(rows, "active_lab_calibrated"),
 }

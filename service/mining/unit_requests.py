@@ -20,6 +20,7 @@ OF_CLASSES: tuple[Strategy, ...] = (
     "adjusted_self_confidence",
     "consensus_quality",
     "active_lab",
+    "active_lab_calibrated",
 )
 # Scores of examples that units lack.
 NOT_OF_UNITS = tuple(name for name in SCORE_NAMES if name not in ("loss", "cross_entropy", "p_t", "log_odds"))

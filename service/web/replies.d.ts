@@ -57,7 +57,7 @@ export interface CalibrationBin {
 }
 
 export interface Chosen {
-  strategy: "top_loss" | "logit_margin" | "area_under_margin" | "self_confidence" | "normalized_margin" | "adjusted_margin" | "adjusted_self_confidence" | "ambiguous" | "semi_hard" | "suspected_errors" | "top_share" | "random" | "label_quality" | "consensus_quality" | "active_lab" | "mix";
+  strategy: "top_loss" | "logit_margin" | "area_under_margin" | "self_confidence" | "normalized_margin" | "adjusted_margin" | "adjusted_self_confidence" | "ambiguous" | "semi_hard" | "suspected_errors" | "top_share" | "random" | "label_quality" | "consensus_quality" | "active_lab" | "active_lab_calibrated" | "mix";
   mix: Record<string, number> | null;
   why: string;
 }
@@ -577,7 +577,7 @@ export interface Queue {
   name: string | null;
   run: string;
   created_at: string;
-  strategy: "top_loss" | "logit_margin" | "area_under_margin" | "self_confidence" | "normalized_margin" | "adjusted_margin" | "adjusted_self_confidence" | "ambiguous" | "semi_hard" | "suspected_errors" | "top_share" | "random" | "label_quality" | "consensus_quality" | "active_lab" | "mix" | "recommended";
+  strategy: "top_loss" | "logit_margin" | "area_under_margin" | "self_confidence" | "normalized_margin" | "adjusted_margin" | "adjusted_self_confidence" | "ambiguous" | "semi_hard" | "suspected_errors" | "top_share" | "random" | "label_quality" | "consensus_quality" | "active_lab" | "active_lab_calibrated" | "mix" | "recommended";
   epoch: number;
   num_examples: number;
   request: QueueSettings;
@@ -603,7 +603,7 @@ export interface QueuePage {
   name: string | null;
   run: string;
   created_at: string;
-  strategy: "top_loss" | "logit_margin" | "area_under_margin" | "self_confidence" | "normalized_margin" | "adjusted_margin" | "adjusted_self_confidence" | "ambiguous" | "semi_hard" | "suspected_errors" | "top_share" | "random" | "label_quality" | "consensus_quality" | "active_lab" | "mix" | "recommended";
+  strategy: "top_loss" | "logit_margin" | "area_under_margin" | "self_confidence" | "normalized_margin" | "adjusted_margin" | "adjusted_self_confidence" | "ambiguous" | "semi_hard" | "suspected_errors" | "top_share" | "random" | "label_quality" | "consensus_quality" | "active_lab" | "active_lab_calibrated" | "mix" | "recommended";
   epoch: number;
   num_examples: number;
   request: QueueSettings;
@@ -646,7 +646,7 @@ export interface QueueRow {
   score?: number | null;
   suggested?: number | null;
   suggested_p?: number | null;
-  strategy?: "top_loss" | "logit_margin" | "area_under_margin" | "self_confidence" | "normalized_margin" | "adjusted_margin" | "adjusted_self_confidence" | "ambiguous" | "semi_hard" | "suspected_errors" | "top_share" | "random" | "label_quality" | "consensus_quality" | "active_lab";
+  strategy?: "top_loss" | "logit_margin" | "area_under_margin" | "self_confidence" | "normalized_margin" | "adjusted_margin" | "adjusted_self_confidence" | "ambiguous" | "semi_hard" | "suspected_errors" | "top_share" | "random" | "label_quality" | "consensus_quality" | "active_lab" | "active_lab_calibrated";
   suggested_epochs?: number;
   num_epochs?: number;
   rank?: number;
@@ -664,7 +664,7 @@ export interface QueueRow {
 
 export interface QueueSettings {
   name: string | null;
-  strategy: "top_loss" | "logit_margin" | "area_under_margin" | "self_confidence" | "normalized_margin" | "adjusted_margin" | "adjusted_self_confidence" | "ambiguous" | "semi_hard" | "suspected_errors" | "top_share" | "random" | "label_quality" | "consensus_quality" | "active_lab" | "mix" | "recommended";
+  strategy: "top_loss" | "logit_margin" | "area_under_margin" | "self_confidence" | "normalized_margin" | "adjusted_margin" | "adjusted_self_confidence" | "ambiguous" | "semi_hard" | "suspected_errors" | "top_share" | "random" | "label_quality" | "consensus_quality" | "active_lab" | "active_lab_calibrated" | "mix" | "recommended";
   mix: Record<string, number> | null;
   runs?: string[] | null;
   budget: number;

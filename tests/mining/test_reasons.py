@@ -45,6 +45,7 @@ SENTENCES = {
 BY_CONSENSUS = {
     "consensus_quality": "The consensus of the annotators has a probability of only 51.2 %",
     "active_lab": "One more label tells much here, ActiveLab score 0.5123",
+    "active_lab_calibrated": "One more label tells much here, calibrated ActiveLab score 0.5123",
 }
 
 

@@ -79,7 +79,10 @@ def mine(
     ] = None,
     reviewers: Annotated[
         bool,
-        typer.Option("--reviewers", help="For consensus_quality and active_lab: count reviewers as annotators too."),
+        typer.Option(
+            "--reviewers",
+            help="For consensus_quality and both active_lab strategies: count reviewers as annotators too.",
+        ),
     ] = False,
     overlap: Annotated[int, typer.Option(min=1, help="Reviewers of each row.")] = 1,
     blind: Annotated[

@@ -1,6 +1,6 @@
 """ActiveLab (Goh & Mueller 2023, arXiv 2301.11856): the value of one more label for each example.
 
-The scores equal those of cleanlab 2.9.0's `get_active_learning_scores`.
+Under the temperature of cleanlab the scores equal those of its `get_active_learning_scores`.
 """
 
 from __future__ import annotations
@@ -12,20 +12,18 @@ import numpy as np
 from service.diagnostics.annotators.annotations import Annotations
 from service.diagnostics.annotators.crowdlab import crowdlab
 from service.diagnostics.annotators.model_votes import Probabilities, model_votes
-from service.diagnostics.annotators.temperature import best_temperature, scaled
+from service.diagnostics.annotators.temperature import scaled
 from service.diagnostics.chunks import Floats
 
 
-def active_lab(annotations: Annotations, probabilities: Probabilities) -> Floats:
+def active_lab(annotations: Annotations, probabilities: Probabilities, temperature: float) -> Floats:
     """(N,) float64 in [0, 1], the score of each example: the lower it is, the more one further label tells.
 
     Args:
         annotations: The annotations; examples without any count as unlabelled.
         probabilities: Starts a pass over the probabilities of all N examples.
+        temperature: One of `best_temperatures`.
     """
-    temperature = 1.0
-    if annotations.has_several.any():
-        temperature = best_temperature(annotations, probabilities)
 
     def calibrated() -> Iterator[Floats]:
         return (chunk if temperature == 1 else scaled(chunk, temperature) for chunk in probabilities())

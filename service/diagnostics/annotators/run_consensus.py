@@ -19,6 +19,7 @@ from service.diagnostics.annotators.annotator_table import AnnotatorTable, annot
 from service.diagnostics.annotators.crowdlab import Consensus, crowdlab
 from service.diagnostics.annotators.model_votes import model_votes
 from service.diagnostics.annotators.run_labels import ReviewerLabel, epoch_labels, reviewer_labels
+from service.diagnostics.annotators.temperature import best_temperatures
 from service.diagnostics.chunks import Floats, Integers, softmax
 from service.diagnostics.rows import placed_chunks
 from service.errors import InvalidRequestError
@@ -44,7 +45,8 @@ class RunConsensus:
 
     Args:
         table: A row for each example of the epoch: `id`, `batch`, `row`, `target`, `num_annotations`, `consensus`,
-            `quality`, `agreement` and `active_lab`; consensus, quality and agreement are null without annotations.
+            `quality`, `agreement`, `active_lab` and `active_lab_calibrated`. Consensus, quality and agreement are null
+            without annotations.
     """
 
     table: pa.Table
@@ -98,12 +100,14 @@ def _compute(view: View, epoch: int, stored: pa.Table, reviewers: Sequence[Revie
 
     consensus = crowdlab(annotations, model_votes(annotations, probabilities()))
     people = annotator_table(annotations, consensus)
+    temperatures = best_temperatures(annotations, probabilities)
     columns = {
         "num_annotations": _scattered(annotations, annotations.num_labels, len(rows), pa.int32(), 0),
         "consensus": _scattered(annotations, consensus.labels, len(rows), pa.int32()),
         "quality": _scattered(annotations, consensus.quality, len(rows), pa.float64()),
         "agreement": _scattered(annotations, consensus.agreement, len(rows), pa.float64()),
-        "active_lab": pa.array(active_lab(annotations, probabilities)),
+        "active_lab": pa.array(active_lab(annotations, probabilities, temperatures.of_cleanlab)),
+        "active_lab_calibrated": pa.array(active_lab(annotations, probabilities, temperatures.of_labels)),
     }
     summary: ConsensusSummary = {
         "num_unknown": num_unknown,

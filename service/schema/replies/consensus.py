@@ -49,7 +49,10 @@ class ExampleConsensus(TypedDict):
     ]
     agreement: Annotated[Share | None, Field(description="Share of annotators whose label is the consensus")]
     active_lab: Annotated[
-        Share, Field(description="ActiveLab's score: the lower, the more a further label of the example tells")
+        Share, Field(description="ActiveLab's score as cleanlab has it: the lower, the more a further label tells")
+    ]
+    active_lab_calibrated: Annotated[
+        Share, Field(description="ActiveLab's score with the model calibrated to the annotators' labels; better")
     ]
 
 

@@ -26,6 +26,7 @@ Strategy = Literal[
     "label_quality",
     "consensus_quality",
     "active_lab",
+    "active_lab_calibrated",
 ]
 # A request may also name a mix of them, or leave the choice to the service.
 QueueStrategy = Strategy | Literal["mix", "recommended"]

@@ -46,7 +46,11 @@ export const STRATEGIES = {
     "Consensus quality",
     "Examples whose consensus of several annotators is least certain. Needs annotations.",
   ],
-  active_lab: ["ActiveLab", "Examples where one more annotator's label tells most."],
+  active_lab: ["ActiveLab", "Examples where one more annotator's label tells most, as cleanlab has it."],
+  active_lab_calibrated: [
+    "ActiveLab, calibrated",
+    "Examples where one more annotator's label tells most, by a model that is calibrated to the annotators.",
+  ],
   mix: ["Mix", "Several strategies, each with its share."],
 };
 /** Names of units by task. */
@@ -64,7 +68,7 @@ const UNIT_STRATEGIES = {
 };
 
 /** The strategies that are only for examples with one class, and those that are only for the others. */
-const OF_CLASSES = ["adjusted_margin", "adjusted_self_confidence", "consensus_quality", "active_lab"];
+const OF_CLASSES = ["adjusted_margin", "adjusted_self_confidence", "consensus_quality", "active_lab", "active_lab_calibrated"];
 const OF_ELEMENTS = ["label_quality"];
 
 /**
