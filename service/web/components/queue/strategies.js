@@ -68,7 +68,13 @@ const UNIT_STRATEGIES = {
 };
 
 /** The strategies that are only for examples with one class, and those that are only for the others. */
-const OF_CLASSES = ["adjusted_margin", "adjusted_self_confidence", "consensus_quality", "active_lab", "active_lab_calibrated"];
+const OF_CLASSES = [
+  "adjusted_margin",
+  "adjusted_self_confidence",
+  "consensus_quality",
+  "active_lab",
+  "active_lab_calibrated",
+];
 const OF_ELEMENTS = ["label_quality"];
 
 /**
