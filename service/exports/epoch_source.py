@@ -38,7 +38,7 @@ def ranked_rows(
         columns, source = _structured(view, weighting, epoch, units=units)
     else:
         columns, source = _plain(view, weighting, epoch)
-    subset = f"SELECT id FROM {view.stored(epoch)}" if ids is None else "SELECT unnest(?::VARCHAR[])"
+    subset = None if ids is None else "SELECT unnest(?::VARCHAR[])"
     condition = "true" if ids is None else f"id IN ({subset})"
     sql = f"""SELECT id, target, prediction, rank, {columns}, last.attributes
         FROM {source} LEFT JOIN {last_attributes(view, subset)} last USING (id) WHERE {condition} ORDER BY rank"""

@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 
 from service.queries.last_rows import last_values
+from service.queries.sql import LATEST
 from service.queries.view import View
 from service.schema.json_values import JsonObject
 
@@ -35,14 +36,16 @@ def last_attributes(view: View, ids: str | None = None) -> str:
 
     Args:
         view: The run.
-        ids: Query of the ids of the examples; None for all.
+        ids: Query of the ids of a few examples; None for all.
     """
-    chosen = "" if ids is None else f"WITH chosen AS ({ids})"
-    where = f"attributes IS NOT NULL{'' if ids is None else ' AND id IN (FROM chosen)'}"
+    rows = f"(FROM {view.stored(with_attributes=True)} WHERE attributes IS NOT NULL)"
+    if ids is not None:
+        last = f"arg_max(attributes, {LATEST}) AS attributes"
+        return f"(SELECT id, {last} FROM {rows} WHERE id IN ({ids}) GROUP BY id)"
     newest = max((file.epoch for file in view.snapshot.with_rows(with_attributes=True)), default=0)
-    last = f"(SELECT id, attributes FROM {view.stored(newest, with_attributes=True)} WHERE {where})"
-    earlier = f"(FROM {view.stored(with_attributes=True)} WHERE epoch < {newest} AND {where})"
-    return f"({chosen} {last_values(last, earlier, 'attributes')})"
+    of_newest = f"{view.stored(newest, with_attributes=True)} WHERE attributes IS NOT NULL"
+    earlier = f"(FROM {rows} WHERE epoch < {newest})"
+    return f"({last_values(f'(SELECT id, attributes FROM {of_newest})', earlier, 'attributes')})"
 
 
 def json_pointer(name: str) -> str:
