@@ -41,8 +41,8 @@ class ReviewedQueues(NamedTuple):
 def reviewed_queues(store: RunStore, snapshot: Snapshot, history: ReviewHistory) -> ReviewedQueues:
     """All queues of a run with the verdicts of a history."""
     queues = outlines(store, snapshot)
-    key = (snapshot.root, *(queue.identity for queue in queues))
-    rows = store.documents.derived(key, lambda: first_rows(queues, snapshot.description.task))
+    version = tuple(queue.identity for queue in queues)
+    rows = store.documents.derived(snapshot.root, version, lambda: first_rows(queues, snapshot.description.task))
     return ReviewedQueues(queues, rows, [queue.tracker.at(history) for queue in queues])
 
 

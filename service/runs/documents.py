@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable
 from contextlib import AbstractContextManager
-from typing import Any, BinaryIO, Protocol, TypeVar
+from typing import Any, BinaryIO, NamedTuple, Protocol, TypeVar
 
 from service.runs.damage import named_damage
 from service.runs.snapshot import Snapshot
@@ -66,14 +66,18 @@ class Documents:
         except FileNotFoundError:
             return None
 
-    def derived(self, key: Hashable, compute: Callable[[], D]) -> D:
-        """The result of `compute`, cached with the documents.
+    def derived(self, key: Hashable, version: Hashable, compute: Callable[[], D]) -> D:
+        """The result of `compute`, cached with the documents until it is needed for another version of them.
 
         Args:
-            key: The documents that it follows from.
+            key: Name of the result.
+            version: The documents that it follows from.
             compute: Computes the result.
         """
-        result: D = self._documents.cached(("derived", key), compute)
+        known = self._documents.get(("derived", key))
+        if known is None or known.version != version:
+            known = self._documents.put(("derived", key), _Derived(version, compute()))
+        result: D = known.result
         return result
 
     def names(self, snapshot: Snapshot, folder: str) -> list[str]:
@@ -120,6 +124,18 @@ class Documents:
             raise FileNotFoundError(path)
         # Some object stores know no times.
         return path, modified or 0.0
+
+
+class _Derived(NamedTuple):
+    """A result that follows from a version of some documents."""
+
+    version: Hashable
+    result: Document
+
+    @property
+    def nbytes(self) -> int:
+        """Size in bytes."""
+        return self.result.nbytes
 
 
 def _path(snapshot: Snapshot, folder: str, name: str) -> str:
