@@ -25,6 +25,7 @@ REQUESTS: dict[str, tuple[dict[str, Any], int]] = {
     "a cap that nearly all rows exceed": ({"budget": 1000, "at_most": {"attribute": "group", "count": 1}}, 3),
     "a class with too few rows": ({"budget": 1000, "per_class": {"1": 999}}, 500),
     "the largest budget": ({"budget": 100_000}, 100_000),
+    "adjusted scores": ({"strategy": "adjusted_margin", "budget": 1000}, 1000),
 }
 
 
@@ -32,7 +33,7 @@ REQUESTS: dict[str, tuple[dict[str, Any], int]] = {
 def runs() -> Iterator[TempRuns]:
     """A million rows in three groups; 500 are of class 1."""
     with temp_runs(QUERY_MB * MB) as temp:
-        temp.create(store_logits=False)
+        temp.create()
         targets = np.zeros(ROWS, np.int64)
         targets[:50] = 1
         groups = [f"group {row % 3}" for row in range(ROWS)]
