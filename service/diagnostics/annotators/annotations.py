@@ -62,9 +62,8 @@ class Annotations:
     @cached_property
     def votes(self) -> Votes:
         """The classes that annotators gave to each example."""
-        keys, places, counts = np.unique(
-            self.rows * self.num_classes + self.labels, return_inverse=True, return_counts=True
-        )
+        pairs = self.rows * self.num_classes + self.labels
+        keys, places, counts = counted(pairs, len(self.annotated) * self.num_classes)
         return Votes(keys // self.num_classes, keys % self.num_classes, counts, places)
 
     @cached_property
@@ -116,3 +115,20 @@ class Votes:
     def sums(self, values: Floats | Integers | Booleans) -> Floats:
         """(u,) float64, the sum over the votes of each example; `values` is (v,)."""
         return np.bincount(self.rows, values, len(self.starts)).astype(np.float64)
+
+
+def counted(keys: Integers, size: int) -> tuple[Integers, Integers, Integers]:
+    """The different keys in ascending order, the place of each key among them, and their counts.
+
+    Args:
+        keys: (n,) int64 in [0, size).
+        size: Number of possible keys.
+    """
+    if size > 2 * len(keys):
+        different, places, counts = np.unique(keys, return_inverse=True, return_counts=True)
+        return different, places, counts
+    # Without sorting, in a tenth of the time; an entry for each possible key takes no more memory than the keys.
+    counts = np.bincount(keys, minlength=size)
+    places = np.cumsum(counts > 0) - 1
+    different = np.flatnonzero(counts)
+    return different, places[keys], counts[different]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from service.diagnostics.annotators.annotations import Annotations
+from service.diagnostics.annotators.annotations import Annotations, counted
 from service.diagnostics.annotators.crowdlab import Consensus
 from service.diagnostics.chunks import Booleans, Floats, Integers
 
@@ -54,9 +54,8 @@ def annotator_table(annotations: Annotations, consensus: Consensus) -> Annotator
 
 
 def _worst_classes(annotations: Annotations, consensus: Consensus, agrees: Booleans) -> Integers:
-    keys, places, counts = np.unique(
-        annotations.annotators * annotations.num_classes + annotations.labels, return_inverse=True, return_counts=True
-    )
+    pairs = annotations.annotators * annotations.num_classes + annotations.labels
+    keys, places, counts = counted(pairs, annotations.num_annotators * annotations.num_classes)
     accuracy = np.bincount(places, agrees, len(keys)) / counts
     quality = np.bincount(places, consensus.quality[annotations.rows], len(keys)) / counts
     annotators = keys // annotations.num_classes

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from service.diagnostics.annotators.annotations import Annotations
+from service.diagnostics.annotators.annotations import Annotations, counted
 from service.diagnostics.annotators.annotator_table import AnnotatorTable, annotator_table
 from service.diagnostics.annotators.crowdlab import Consensus, crowdlab
 from service.diagnostics.annotators.model_votes import model_votes
@@ -104,6 +104,14 @@ def test_without_annotations_there_is_no_consensus() -> None:
     annotations = Annotations.of(nothing, nothing, nothing, 0, 3)
     result = crowdlab(annotations, model_votes(annotations, [FIXTURE.p]))
     assert len(result.labels) == len(result.quality) == len(annotator_table(annotations, result).quality) == 0
+
+
+@given(keys=st.lists(st.integers(0, 9), max_size=30), size=st.sampled_from([10, 1_000]))
+def test_keys_are_counted_alike_with_and_without_sorting(keys: list[int], size: int) -> None:
+    values = np.array(keys, np.int64)
+    expected = np.unique(values, return_inverse=True, return_counts=True)
+    for found, wanted in zip(counted(values, size), expected, strict=True):
+        assert found.tolist() == wanted.tolist()
 
 
 def test_annotations_may_come_in_any_order() -> None:
