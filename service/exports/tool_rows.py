@@ -32,7 +32,7 @@ EXAMPLES_AT_ONCE = 1_000
 def by_example(queue: QueueTable) -> QueueTable:
     """The queue with all rows of an example at the place of its first one."""
     codes = pc.dictionary_encode(queue.rows["id"]).combine_chunks().indices.to_numpy()
-    return replace(queue, rows=queue.rows.take(np.argsort(codes, kind="stable")))
+    return queue.with_rows(queue.rows.take(np.argsort(codes, kind="stable")))
 
 
 def first_examples(rows: Iterable[ExportRow], limit: int) -> list[ExportRow]:

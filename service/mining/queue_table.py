@@ -62,11 +62,13 @@ class QueueTable:
         head: The queue without its rows.
         rows: A column for each member of a row, sorted by rank.
         expected_errors: Result of `expected_errors` for the rows.
+        followed: Outline of the queue that follows the verdicts, so that this is done once; None: the queue itself.
     """
 
     head: QueueHead
     rows: pa.Table
     expected_errors: dict[Strategy, ExpectedErrors]
+    followed: QueueTable | None = None
 
     @classmethod
     def of(cls, head: QueueHead, rows: pa.Table) -> QueueTable:
@@ -92,9 +94,13 @@ class QueueTable:
         """Finds the rows of examples and units."""
         return KeyIndex(self.unit_keys(), self.keys_at)
 
-    @cached_property
+    @property
     def tracker(self) -> StateTracker:
         """Follows the verdicts on the rows."""
+        return self._tracker if self.followed is None else self.followed.tracker
+
+    @cached_property
+    def _tracker(self) -> StateTracker:
         return StateTracker(self.index, self.head["epoch"], self.marks(GOLD), self.head["created_at"])
 
     def marks(self, name: str) -> npt.NDArray[np.bool_] | None:
@@ -141,9 +147,13 @@ class QueueTable:
         columns = (self.rows[name].to_pylist() for name in self.key_names)
         return [UnitKey(*values) for values in zip(*columns, strict=True)]
 
+    def with_rows(self, rows: pa.Table) -> QueueTable:
+        """The queue with other rows, whose verdicts it follows itself."""
+        return replace(self, rows=rows, followed=None)
+
     def of_ids(self, ids: pa.Array) -> QueueTable:
         """The queue with the rows of these examples only."""
-        return replace(self, rows=self.rows.filter(pc.is_in(self.rows["id"], ids)))
+        return self.with_rows(self.rows.filter(pc.is_in(self.rows["id"], ids)))
 
     def outline(self) -> QueueTable:
         """The queue with the columns of `OUTLINE` and `p_wrong` only, which take a tenth of the memory."""
@@ -152,7 +162,7 @@ class QueueTable:
             "strategy": self.rows["strategy"].dictionary_encode(),
             "p_wrong": pa.array(p_wrong(self.rows), pa.float32()),
         }
-        return replace(self, rows=pa.table(columns | computed))
+        return self.with_rows(pa.table(columns | computed))
 
     def __len__(self) -> int:
         return int(self.rows.num_rows)

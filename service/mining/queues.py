@@ -117,7 +117,7 @@ def queue(store: RunStore, snapshot: Snapshot, name: str) -> QueueTable:
     reason = _fault_of(stored, snapshot)
     if reason is not None:
         raise damage(f"{snapshot.root}/{FOLDER}/{name}.json", reason)
-    return stored
+    return replace(stored, followed=outline(store, snapshot, name))
 
 
 def _fault_of(stored: QueueTable, snapshot: Snapshot) -> str | None:

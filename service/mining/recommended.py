@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -131,7 +130,7 @@ def compare_verdicts(
         some = queue.of_ids(ids)
         # Gold rows were chosen for their verdicts.
         if (gold := some.marks(GOLD)) is not None:
-            some = replace(some, rows=some.rows.filter(pa.array(~gold)))
+            some = some.with_rows(some.rows.filter(pa.array(~gold)))
         for key, strategy in zip(some.unit_keys(), some.rows["strategy"].to_pylist(), strict=True):
             standing = verdicts.get(key)
             if strategy in judged and standing is not None and standing.verdict in ("ok", "wrong"):
