@@ -7,7 +7,7 @@ import re
 import pytest
 
 from service import errors
-from service.errors import InvalidConfigError, InvalidLogitError, LossServiceError
+from service.errors import InvalidConfigError, InvalidLogitError, LossServiceError, ReviewConflictError
 
 
 def tree(kind: type[LossServiceError] = LossServiceError, depth: int = 0) -> list[tuple[int, type[LossServiceError]]]:
@@ -63,6 +63,7 @@ def test_problem_has_all_members(kind: type[LossServiceError]) -> None:
         "detail": "what is wrong",
         "code": kind.code,
         "errors": [{"loc": ["batches", 0], "msg": "this"}],
+        **({"current": None} if kind is ReviewConflictError else {}),
     }
     assert str(error) == "what is wrong"
     assert error.headers == {"Retry-After": "1"}

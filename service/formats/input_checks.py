@@ -37,6 +37,8 @@ REMEDIES: dict[Mode, str] = {
 }
 
 
+# The minimum of bfloat16 warns of NaN.
+@np.errstate(invalid="ignore")
 def unlikely_logits(logits: Column, mode: Mode) -> WarningCode | None:
     """Sign that values are no logits, from the first rows; None for logits, and where there is too little to tell.
 

@@ -9,7 +9,15 @@ from tests.services import ClientWith
 
 LAB, OTHER = "https://lab.example", "https://other.example"
 KEY = "a-key-of-twenty-four-letters"
-EXPOSED = {"X-Request-ID", "Link", "Retry-After", "Content-Disposition", "Server-Timing"}
+EXPOSED = {
+    "X-Request-ID",
+    "Link",
+    "Retry-After",
+    "Content-Disposition",
+    "Server-Timing",
+    "ETag",
+    "Focal-Loss-Digest",
+}
 
 
 def preflight(client: httpx.Client, origin: str, method: str = "PUT") -> httpx.Response:
