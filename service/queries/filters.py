@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+import pyarrow as pa
+
 from service.queries.attributes import json_pointer, last_attributes
 from service.queries.sql import Condition
 from service.queries.view import View
@@ -51,6 +53,6 @@ class Filter:
             conditions.append(f"id IN (SELECT id FROM {last_attributes(view)} WHERE {equal})")
             parameters += [value for name, text in self.attributes.items() for value in (json_pointer(name), text)]
         if self.ids is not None:
-            conditions.append("list_contains(?::VARCHAR[], id)")
-            parameters.append(list(self.ids))
+            table = view.register("only_ids", pa.table({"id": pa.array(self.ids, pa.string())}))
+            conditions.append(f"id IN (SELECT id FROM {table})")
         return " AND ".join(conditions), parameters

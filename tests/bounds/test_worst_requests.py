@@ -25,7 +25,7 @@ SAME_BODIES = (
 
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
-    bench = Bench(tmp_path_factory.mktemp("bounds"), SIZE)
+    bench = Bench(tmp_path_factory.mktemp("bounds"), SIZE, repeats=False)
     yield bench
     bench.close()
 

@@ -49,9 +49,11 @@ class Bench:
     Args:
         folder: Folder for the data of its services.
         size: Bytes of the bodies and of each stored run.
+        repeats: False to send a parameter of a query that several routes have to the first of them only.
     """
 
-    def __init__(self, folder: Path, size: int) -> None:
+    def __init__(self, folder: Path, size: int, *, repeats: bool = True) -> None:
+        self._repeats, self._sent = repeats, set[tuple[str, str]]()
         self._folder, self._size = folder, size
         self._stack = ExitStack()
         self._server: ServerProcess | None = None
@@ -83,6 +85,10 @@ class Bench:
     def measure(self, route: str, *, bodies: bool = True) -> Iterator[Measurement]:
         """Measure the worst requests of a route (see `requests_of`); one that misses a bar is tried again."""
         for request in requests_of(self.document, route, self._size, bodies=bodies):
+            query = request.name, request.path.partition("?")[2]
+            if not self._repeats and request.name.startswith("query ") and query in self._sent:
+                continue
+            self._sent.add(query)
             self._warm_up(route, bodies)
             for attempt in range(1, TRIES + 1):
                 server = self.server

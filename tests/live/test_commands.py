@@ -488,7 +488,7 @@ HUGE = "9" * 25
         (["review", "animals", "--ok", "\ud800"], 2),
         (["review", "animals", "--ok", ","], 2),
         (["review", "animals", "."], 2),
-        (["review", "animals", "rows.csv"], 2),
+        (["review", "animals", "rows.csv"], 3),
     ],
 )
 def test_odd_arguments_end_with_a_message(

@@ -30,7 +30,7 @@ MEMBERS = {
     "label-studio:7": ("tool:a-key-of-the-tool-22", "label-studio", 2),
 }
 KEYS = [OWNER, *(key.replace(":", ":reviewer:") for key, _, _ in MEMBERS.values())]
-EXAMPLES, ROWS, KILLS = 80, 60, 4
+EXAMPLES, ROWS, KILLS = 48, 36, 3
 
 
 def given(number: int) -> int:
