@@ -12,7 +12,7 @@ import pytest
 from hypothesis import settings
 
 # Examples of each property test: HYPOTHESIS_PROFILE is `quick` (of `make quick`), `full` (the default) or `fuzz`.
-for profile, examples in (("quick", 10), ("full", 30), ("fuzz", 5000)):
+for profile, examples in (("quick", 10), ("full", 25), ("fuzz", 5000)):
     settings.register_profile(profile, max_examples=examples, deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "full"))
 

@@ -43,13 +43,18 @@ def requests_of(document: Mapping[str, Any], route: str, size: int, *, bodies: b
         yield from BY_HAND[route](size)
 
 
+def costs_nothing(request: WorstRequest) -> bool:
+    """True for one number in a body, of which each list of numbers has several."""
+    return request.name.endswith((": number", ": integer", "item of number", "item of integer"))
+
+
 class Bench:
     """A service with stored runs, started anew when a request has ended it.
 
     Args:
         folder: Folder for the data of its services.
         size: Bytes of the bodies and of each stored run.
-        repeats: False to send a parameter of a query that several routes have to the first of them only.
+        repeats: False to leave out what costs nothing, or what another route was sent: see `_is_repeated`.
     """
 
     def __init__(self, folder: Path, size: int, *, repeats: bool = True) -> None:
@@ -85,10 +90,8 @@ class Bench:
     def measure(self, route: str, *, bodies: bool = True) -> Iterator[Measurement]:
         """Measure the worst requests of a route (see `requests_of`); one that misses a bar is tried again."""
         for request in requests_of(self.document, route, self._size, bodies=bodies):
-            query = request.name, request.path.partition("?")[2]
-            if not self._repeats and request.name.startswith("query ") and query in self._sent:
+            if not self._repeats and self._is_repeated(request):
                 continue
-            self._sent.add(query)
             self._warm_up(route, bodies)
             for attempt in range(1, TRIES + 1):
                 server = self.server
@@ -99,6 +102,13 @@ class Bench:
                 if not result.may_be_noise or attempt == TRIES:
                     yield result
                     break
+
+    def _is_repeated(self, request: WorstRequest) -> bool:
+        """True for a parameter of a query that was sent before, and for one number in a body, which costs nothing."""
+        query = request.name, request.path.partition("?")[2]
+        is_known = request.name.startswith("query ") and query in self._sent
+        self._sent.add(query)
+        return is_known or costs_nothing(request)
 
     def stored_runs(self) -> set[str]:
         """Names of the runs that no request has created."""
@@ -112,6 +122,8 @@ class Bench:
             self._warm.add(route)
             with httpx.Client(base_url=server.url, timeout=60, verify=False) as client:
                 for request in requests_of(self.document, route, WARM_UP_BYTES, bodies=bodies):
+                    if costs_nothing(request):
+                        continue
                     for one in (*request.before, request):
                         with suppress(httpx.TransportError):
                             send(client, _of_small_runs(one), next(self._names))

@@ -153,6 +153,8 @@ def test_several_files_make_one_epoch_and_later_files_the_next(page: Page, serve
     expect(tile(page, "Examples")).to_have_text(str(ROWS))
     assert run_of(server, "halves")["epochs"][0]["num_batches"] == 2
     page.goto("/#/")
+    # The page of a run takes files, too: those of reviews.
+    expect(page.get_by_role("heading", level=1)).to_have_text("Runs")
     drop(page, ("halves.csv", csv_file(TABLE)))
     expect(page.get_by_label("Epoch")).to_have_value("1")
     expect(page.get_by_label("Gamma")).to_be_hidden()

@@ -14,7 +14,7 @@ from tests.damage.damaged_runs import DamagedRuns, damaged_runs
 
 FLIPS = 2
 # Bytes of the header: each of the first, then one in eight; with HYPOTHESIS_PROFILE=fuzz each of 64.
-HEADER = range(64) if settings.default.max_examples > 100 else (*range(4), *range(4, 64, 8))
+HEADER = range(64) if settings.default.max_examples > 100 else (*range(4), *range(4, 64, 12))
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ import pytest
 
 from tests.live.server_process import running_server
 
-SECONDS = os.environ.get("SCHEMATHESIS_S", "6")
+SECONDS = os.environ.get("SCHEMATHESIS_S", "5")
 KEY = "a-key-of-twenty-four-letters"
 # Schemas cannot express relations between values, so a valid document may be an invalid request.
 EXCLUDED_CHECKS = "positive_data_acceptance"
